@@ -1,0 +1,342 @@
+"""The protocol of a storage backend, and the values that its methods answer with."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, Protocol
+
+from soniqd.model import (
+    ClaimedJob,
+    JobId,
+    JobRecord,
+    NewJob,
+    Outcome,
+    QueueStats,
+    ScheduleRecord,
+    ScheduleSpec,
+    Tick,
+    WorkerId,
+    WorkerRecord,
+    WorkerStatus,
+)
+
+ReleaseCause = Literal["crash", "interrupted"]
+CancelResult = Literal["cancelled", "processing", "finished", "missing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a backend can do beyond the protocol's common ground."""
+
+    name: str
+    transactional_enqueue: bool
+    """``enqueue(connection=...)`` joins the caller's transaction."""
+    multi_process: bool
+    """Other processes see the same jobs; false for memory only."""
+    multi_host: bool
+    """Workers of other hosts can share it, so that a sweep makes sense."""
+
+
+@dataclass(frozen=True, slots=True)
+class DueReport:
+    """What ``promote_due`` did: how many jobs became claimable, and in how many seconds the next one is due."""
+
+    promoted: int
+    next_due_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseReport:
+    """Jobs taken from dead incarnations: back in their queues, and those that had crashed too often."""
+
+    requeued: tuple[JobId, ...] = ()
+    dead_lettered: tuple[JobId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SweepReport:
+    """Incarnations declared dead by their heartbeat, and what was released.
+
+    ``ran`` is false if another host is sweeping now.
+    """
+
+    ran: bool
+    workers: tuple[WorkerId, ...] = ()
+    released: ReleaseReport = field(default_factory=ReleaseReport)
+
+
+@dataclass(frozen=True, slots=True)
+class PruneReport:
+    """Rows deleted because nobody needs them any more, by kind."""
+
+    history: int = 0
+    workers: int = 0
+    ticks: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class HostLeftovers:
+    """Workers of one machine that are not marked stopped, for a new master to judge."""
+
+    workers: tuple[WorkerRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationStatus:
+    """``applied`` and ``pending`` are file stems in order; ``foreign`` are versions this release does not know."""
+
+    applied: tuple[str, ...]
+    pending: tuple[str, ...]
+    foreign: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class QueueRecord:
+    """A queue with its state; ``oldest_queued_s`` is the age of the oldest claimable job."""
+
+    name: str
+    paused: bool
+    stats: QueueStats
+    oldest_queued_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Narrows ``list_jobs``; newest first."""
+
+    queue: str | None = None
+    status: str | None = None
+    name: str | None = None
+    worker_id: WorkerId | None = None
+    limit: int = 100
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterFilter:
+    """Narrows dead letters; newest first. Empty tuples and None match everything."""
+
+    job_names: tuple[str, ...] = ()
+    queues: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+    replayed: bool | None = None
+    limit: int = 100
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WakeUp:
+    """Something changed. ``queue`` names where a job became claimable; None: anything may have changed, look.
+
+    ``due_in_s`` announces a job stored for later, in seconds from now.
+    """
+
+    queue: str | None = None
+    due_in_s: float | None = None
+
+
+class WakeUps(Protocol):
+    """A subscription to wake-ups. It reconnects by itself and yields ``WakeUp()`` after each reconnect.
+
+    ``wait`` returns at least one wake-up (several of one burst are merged per queue), or an empty tuple after
+    ``timeout_s``. ``live`` is false while nothing can be heard, so that the caller polls instead.
+    """
+
+    @property
+    def live(self) -> bool: ...
+
+    async def wait(self, timeout_s: float | None = None) -> tuple[WakeUp, ...]: ...
+
+    async def close(self) -> None: ...
+
+
+class Leadership(Protocol):
+    """A claim on being the only one for a name; held until lost or released, and kill -9 of the process releases it."""
+
+    async def acquire(self) -> bool:
+        """Try once, without waiting; True if held now (also when it was held already)."""
+
+    async def held(self) -> bool:
+        """Check with the database that it is still held."""
+
+    async def release(self) -> None: ...
+
+
+class JobStore(Protocol):
+    """Enqueue, claim, complete, inspect."""
+
+    async def enqueue(self, jobs: Sequence[NewJob], *, connection: Any = None) -> list[JobId]:
+        """Store jobs in one statement or transaction; return their ids in order.
+
+        For a job whose unique or dedup key is held by a queued one, the id of the queued one is returned. Wakes
+        listeners at commit, coalesced. ``connection`` is the caller's psycopg connection (async or sync is told by
+        its type; a sync one raises :class:`~soniqd.errors.InvalidArgumentsError`).
+        """
+
+    async def claim(
+        self, worker_id: WorkerId, *, names: Sequence[str] | None, queues: Sequence[str] | None, limit: int
+    ) -> list[ClaimedJob]:
+        """Take up to ``limit`` claimable jobs, best first. None for ``names`` or ``queues``: any. Skips paused queues.
+
+        A worker that is not ``active`` in the database (swept, stopping) gets nothing.
+        """
+
+    async def promote_due(self, *, limit: int = 1000) -> DueReport:
+        """Make jobs whose time has come claimable; wakes listeners for them."""
+
+    async def complete(self, outcomes: Sequence[Outcome]) -> frozenset[JobId]:
+        """Write outcomes, each conditional on its fence, in one transaction; return the jobs that were changed.
+
+        A job missing from the answer had been taken away: nothing was written for it. Safe to repeat after a lost
+        connection: what was written before is then missing from the answer and nothing is written twice, so a
+        caller that repeats must ask ``settled`` before it reports a fence as lost.
+        """
+
+    async def settled(self, outcomes: Sequence[Outcome]) -> frozenset[JobId]:
+        """Of outcomes whose ``complete`` broke half-way: the jobs whose outcome is known to be in the database."""
+
+    async def get_job(self, job_id: JobId) -> JobRecord | None: ...
+
+    async def list_jobs(self, where: JobFilter) -> list[JobRecord]: ...
+
+    async def cancel_job(self, job_id: JobId) -> CancelResult:
+        """Cancel a queued job."""
+
+    async def delete_job(self, job_id: JobId) -> bool:
+        """Delete a job that is not processing, wherever it is (history and dead letters included)."""
+
+    async def queue_stats(self) -> list[QueueStats]:
+        """One row a queue, sorted by name."""
+
+    async def list_queues(self) -> list[QueueRecord]: ...
+
+    async def set_queue_paused(self, queue: str, *, paused: bool) -> bool:
+        """Pause or resume; return whether that changed anything. Resuming wakes listeners."""
+
+    async def unclaimable_names(self, *, limit: int = 50) -> Mapping[str, int]:
+        """Task names of queued jobs that no live worker has registered, with their counts."""
+
+
+class WorkerStore(Protocol):
+    """Incarnations: register, keep alive, declare dead."""
+
+    async def register_worker(self, worker: WorkerRecord, *, names: Collection[str]) -> None: ...
+
+    async def heartbeat(self, workers: Sequence[WorkerId]) -> frozenset[WorkerId]:
+        """Mark as alive in one statement; return those that are still not ``stopped`` (the others were swept)."""
+
+    async def set_worker_status(self, workers: Sequence[WorkerId], status: WorkerStatus) -> None: ...
+
+    async def list_workers(self, *, stale_after_s: float | None = None) -> list[WorkerRecord]:
+        """All that are not ``stopped``; with ``stale_after_s`` only those whose heartbeat is older."""
+
+    async def host_leftovers(self, machine_id: str, hostname: str) -> HostLeftovers: ...
+
+    async def release_workers(
+        self, workers: Sequence[WorkerId], *, cause: ReleaseCause, max_crashes: int, error: str = ""
+    ) -> ReleaseReport:
+        """Mark these incarnations stopped and take their jobs away, in one transaction.
+
+        A ``crash`` adds one to each job's ``crashes``; a job that reaches ``max_crashes`` becomes a dead letter
+        with reason ``worker_lost``. ``interrupted`` only counts an interruption. Wakes listeners.
+        """
+
+    async def sweep(self, *, heartbeat_timeout_s: float, max_crashes: int) -> SweepReport:
+        """Release every worker whose heartbeat is too old; one sweeper at a time over all hosts."""
+
+    async def prune(self, *, limit: int = 10_000) -> PruneReport:
+        """Delete a bounded number of expired history rows, old stopped workers and old ticks."""
+
+
+class DeadLetterStore(Protocol):
+    """Jobs that failed for good. Rows are dicts with the columns of soniq_dead_letter_jobs, ``args`` decoded."""
+
+    async def list_dead_letters(self, where: DeadLetterFilter) -> list[dict[str, Any]]: ...
+
+    async def get_dead_letter(self, job_id: JobId) -> dict[str, Any] | None: ...
+
+    async def replay_dead_letter(
+        self,
+        job_id: JobId,
+        new_id: JobId,
+        *,
+        max_attempts: int | None = None,
+        priority: int | None = None,
+        queue: str | None = None,
+    ) -> JobId | None:
+        """Store a fresh queued job made from a dead letter and count it there; None if there is no such row."""
+
+    async def delete_dead_letter(self, job_id: JobId) -> bool: ...
+
+
+class ScheduleStore(Protocol):
+    """Recurring jobs; a tick is enqueued once, however many schedulers try."""
+
+    async def put_schedules(self, specs: Sequence[ScheduleSpec], first_runs: Mapping[str, datetime]) -> None:
+        """Store declarations by name; never un-pauses one.
+
+        An unchanged one keeps ``next_run``; a new one, or one whose type, value or timezone changed, starts at its
+        entry of ``first_runs``.
+        """
+
+    async def list_schedules(self) -> list[ScheduleRecord]: ...
+
+    async def set_schedule_paused(self, name: str, *, paused: bool) -> bool:
+        """Return whether a schedule of that name exists."""
+
+    async def remove_schedule(self, name: str) -> bool: ...
+
+    async def fire(self, ticks: Sequence[tuple[Tick, NewJob]], *, schedule: str, next_run: datetime) -> list[JobId]:
+        """In one transaction: enqueue the job of each tick not fired yet and move ``next_run`` forward.
+
+        Returns the ids of the jobs stored now. A paused or removed schedule stores nothing.
+        """
+
+    async def now(self) -> datetime:
+        """The database's clock, aware."""
+
+
+class StorageBackend(JobStore, WorkerStore, DeadLetterStore, ScheduleStore, Protocol):
+    """Everything together, with its lifecycle."""
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    @property
+    def location(self) -> str:
+        """Where it stores, for people: no password."""
+
+    async def open(self) -> None:
+        """Connect. Idempotent. Does not create tables, except in memory and for a new SQLite file."""
+
+    async def close(self) -> None:
+        """Give every resource back. Idempotent."""
+
+    async def ping(self) -> None:
+        """One round trip; raises what is wrong."""
+
+    async def check_schema(self) -> None:
+        """Raise :class:`~soniqd.errors.SchemaError` unless every migration of this release is applied."""
+
+    async def setup(self) -> MigrationStatus:
+        """Create the database if it is missing and apply pending migrations, one caller at a time.
+
+        ``pending`` in the answer are those applied now.
+        """
+
+    async def migration_status(self) -> MigrationStatus: ...
+
+    async def subscribe(self) -> WakeUps: ...
+
+    def leadership(self, name: str) -> Leadership: ...
+
+    def acquire(self) -> AbstractAsyncContextManager[Any]:
+        """Lend a pooled connection for raw SQL; raises UnsupportedByBackendError where there is none to lend."""
+
+    async def reset(self) -> None:
+        """Delete all rows. For tests."""

@@ -1,0 +1,143 @@
+"""Messages between the master and a fork server, and the child that a fork request describes.
+
+The two are separate programs, possibly of different installations (``[jobs] python``), so each names its protocol and
+version in its first message. The conversation:
+
+    master                                fork server
+    Boot                            ->    imports the jobs modules
+                                    <-    Booted | BootFailed
+    Fork + [link fd, tick fd]       ->    forks twice; the child is adopted by the master (child subreaper)
+                                    <-    Forked | ForkFailed
+    (end of file)                   ->    leaves
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, NewType
+
+from soniqd.errors import ControlError
+
+PROTOCOL = 1
+MAX_PACKET = 128 * 1024
+
+Slot = NewType("Slot", str)
+"""Name of a place for a child, as people see it: ``default/2``, ``scheduler/1``."""
+
+Role = Literal["worker", "scheduler"]
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSpec:
+    """What a child is to be. ``worker_id`` is the incarnation, chosen by the master before the child exists."""
+
+    role: Role
+    group: str
+    index: int
+    generation: int
+    worker_id: str
+    concurrency: int = 1
+    queues: tuple[str, ...] = ()
+    drain_timeout_s: float = 30.0
+
+    @property
+    def slot(self) -> Slot:
+        """The place's name."""
+        return Slot(f"{self.group}/{self.index}")
+
+
+@dataclass(frozen=True, slots=True)
+class Boot:
+    """First packet. ``settings`` is the daemon's effective settings as plain JSON (see soniqd.settings)."""
+
+    generation: int
+    settings: dict[str, Any]
+    version: str
+    protocol: int = PROTOCOL
+
+
+@dataclass(frozen=True, slots=True)
+class Booted:
+    """The modules are imported. ``threads`` names threads that they started: such a process must not fork."""
+
+    version: str
+    python: str
+    tasks: tuple[str, ...]
+    schedules: tuple[str, ...]
+    threads: tuple[str, ...]
+    import_s: float
+    protocol: int = PROTOCOL
+
+
+@dataclass(frozen=True, slots=True)
+class BootFailed:
+    """The modules cannot be used; ``problems`` are for people, ``traceback`` is the whole story or empty."""
+
+    problems: tuple[str, ...]
+    traceback: str
+    version: str
+    protocol: int = PROTOCOL
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """Make a child. The packet carries two descriptors: the child's end of its link, and its tick memory."""
+
+    request: int
+    spec: ChildSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Forked:
+    """The child exists and its parent is gone, so that it is (or is about to be reaped as) the master's."""
+
+    request: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class ForkFailed:
+    """No child was made."""
+
+    request: int
+    error: str
+
+
+Message = Boot | Booted | BootFailed | Fork | Forked | ForkFailed
+
+_TYPES: dict[str, type[Any]] = {
+    "boot": Boot,
+    "booted": Booted,
+    "boot_failed": BootFailed,
+    "fork": Fork,
+    "forked": Forked,
+    "fork_failed": ForkFailed,
+}
+_NAMES = {cls: name for name, cls in _TYPES.items()}
+_TUPLES = frozenset({"tasks", "schedules", "threads", "problems", "queues"})
+
+
+def encode(message: Message) -> bytes:
+    """Give a message its packet; raises ControlError when it does not fit one."""
+    packet = json.dumps({"type": _NAMES[type(message)], **asdict(message)}).encode()
+    if len(packet) > MAX_PACKET:
+        raise ControlError(f"cannot send {_NAMES[type(message)]}: {len(packet)} bytes are more than {MAX_PACKET}")
+    return packet
+
+
+def decode(packet: bytes) -> Message:
+    """Read a packet; raises ControlError when it is not one of these messages."""
+    try:
+        fields = json.loads(packet)
+        cls = _TYPES[fields.pop("type")]
+        if "spec" in fields:
+            fields["spec"] = ChildSpec(**_tuples(fields["spec"]))
+        message: Message = cls(**_tuples(fields))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ControlError(f"cannot read a fork server packet: {error}") from error
+    return message
+
+
+def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if name in _TUPLES else value for name, value in fields.items()}

@@ -1,0 +1,102 @@
+"""Messages between the master and one child, a line of JSON each.
+
+The child speaks first with :class:`Ready` (registered, connected, about to work), then :class:`State` whenever its
+numbers changed, at most a few times a second, and :class:`Leaving` before a deliberate exit. The master steers with
+:class:`Wake`, :class:`Pause`, :class:`Resume` and :class:`Drain`. End of file tells either side that the other is gone.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from soniqd.errors import ControlError
+
+MAX_LINE = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The child can work; ``pid`` is its own view, for checking."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the child is doing. ``free`` is how many jobs more it would claim; ``phase`` is for people.
+
+    ``phase`` is one of starting, running, paused, draining, waiting_for_database, leading, following.
+    ``done`` and ``failed`` count outcomes since it started; ``running`` names the jobs in flight, oldest first, cut
+    to the first few.
+    """
+
+    phase: str
+    in_flight: int = 0
+    free: int = 0
+    done: int = 0
+    failed: int = 0
+    running: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """The child is about to exit by itself. ``unfinished`` jobs were given back; ``reason`` is for people."""
+
+    reason: str
+    unfinished: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """There is something to claim."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Claim nothing more until Resume; running jobs go on, unstarted ones are given back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Claim again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Finish what runs within ``timeout_s``, give back the rest, leave. A second Drain shortens the first."""
+
+    timeout_s: float
+
+
+Message = Ready | State | Leaving | Wake | Pause | Resume | Drain
+
+_TYPES: dict[str, type[Any]] = {
+    "ready": Ready,
+    "state": State,
+    "leaving": Leaving,
+    "wake": Wake,
+    "pause": Pause,
+    "resume": Resume,
+    "drain": Drain,
+}
+_NAMES = {cls: name for name, cls in _TYPES.items()}
+
+
+def encode(message: Message) -> bytes:
+    """Give a message its line, newline included."""
+    return json.dumps({"type": _NAMES[type(message)], **asdict(message)}).encode() + b"\n"
+
+
+def decode(line: bytes) -> Message:
+    """Read one line; raises ControlError when it is not one of these messages."""
+    try:
+        fields = json.loads(line)
+        cls = _TYPES[fields.pop("type")]
+        if "running" in fields:
+            fields["running"] = tuple(fields["running"])
+        message: Message = cls(**fields)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ControlError(f"cannot read a link message: {error}") from error
+    return message

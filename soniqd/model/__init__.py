@@ -1,0 +1,52 @@
+"""Frozen values that the layers hand to each other.
+
+Nothing here does I/O, reads a clock or knows a database. A job travels as :class:`NewJob` (to be stored),
+:class:`ClaimedJob` (taken by a worker, together with its fence) and one of the outcomes (what became of it).
+Every outcome carries the fence of the claim that it answers, so that a write by a worker that has lost the job
+since changes nothing.
+
+Units stand in the names: ``*_s`` are seconds. Ids are the canonical text form of a UUID.
+"""
+
+from soniqd.model.job import (
+    ClaimedJob,
+    DeadLettered,
+    Done,
+    Fence,
+    JobId,
+    JobRecord,
+    JobStatus,
+    NewJob,
+    Outcome,
+    QueueStats,
+    Released,
+    Retry,
+    Snoozed,
+    WorkerId,
+)
+from soniqd.model.schedule import ScheduleRecord, ScheduleSpec, ScheduleType, Tick
+from soniqd.model.worker import ProcessIdentity, WorkerRecord, WorkerStatus
+
+__all__ = [
+    "ClaimedJob",
+    "DeadLettered",
+    "Done",
+    "Fence",
+    "JobId",
+    "JobRecord",
+    "JobStatus",
+    "NewJob",
+    "Outcome",
+    "ProcessIdentity",
+    "QueueStats",
+    "Released",
+    "Retry",
+    "ScheduleRecord",
+    "ScheduleSpec",
+    "ScheduleType",
+    "Snoozed",
+    "Tick",
+    "WorkerId",
+    "WorkerRecord",
+    "WorkerStatus",
+]

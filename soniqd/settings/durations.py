@@ -1,0 +1,30 @@
+"""Durations as people write them: "500ms", "30s", "5m", "2h", "1d", or a number of seconds."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import BeforeValidator
+
+_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_PATTERN = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*")
+
+
+def parse_duration_s(value: object) -> float:
+    """Return seconds; raises ValueError for anything that is not a duration, negative ones included."""
+    if isinstance(value, bool):
+        raise ValueError(f"{value!r} is not a duration")  # noqa: TRY004  pydantic turns ValueError into a problem
+    if isinstance(value, int | float):
+        seconds = float(value)
+    elif isinstance(value, str) and (match := _PATTERN.fullmatch(value)):
+        seconds = float(match[1]) * _UNITS_S[match[2] or "s"]
+    else:
+        raise ValueError(f'{value!r} is not a duration such as "500ms", "30s", "5m" or a number of seconds')
+    if not 0 <= seconds < float("inf"):
+        raise ValueError(f"{value!r} is not a duration of zero or more seconds")
+    return seconds
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration_s)]
+"""A setting in seconds that may be written with a unit."""

@@ -15,36 +15,30 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, NewType
+from typing import Any
 
 from soniqd.errors import ControlError
+from soniqd.model.child import ChildSpec, Role, Slot
+
+__all__ = [
+    "MAX_PACKET",
+    "PROTOCOL",
+    "Boot",
+    "BootFailed",
+    "Booted",
+    "ChildSpec",
+    "Fork",
+    "ForkFailed",
+    "Forked",
+    "Message",
+    "Role",
+    "Slot",
+    "decode",
+    "encode",
+]
 
 PROTOCOL = 1
 MAX_PACKET = 128 * 1024
-
-Slot = NewType("Slot", str)
-"""Name of a place for a child, as people see it: ``default/2``, ``scheduler/1``."""
-
-Role = Literal["worker", "scheduler"]
-
-
-@dataclass(frozen=True, slots=True)
-class ChildSpec:
-    """What a child is to be. ``worker_id`` is the incarnation, chosen by the master before the child exists."""
-
-    role: Role
-    group: str
-    index: int
-    generation: int
-    worker_id: str
-    concurrency: int = 1
-    queues: tuple[str, ...] = ()
-    drain_timeout_s: float = 30.0
-
-    @property
-    def slot(self) -> Slot:
-        """The place's name."""
-        return Slot(f"{self.group}/{self.index}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ since changes nothing.
 Units stand in the names: ``*_s`` are seconds. Ids are the canonical text form of a UUID.
 """
 
+from soniqd.model.child import ChildSpec, ExitCause, GroupPlan, Role, Slot
 from soniqd.model.job import (
     ClaimedJob,
     DeadLettered,
@@ -28,10 +29,13 @@ from soniqd.model.schedule import ScheduleRecord, ScheduleSpec, ScheduleType, Ti
 from soniqd.model.worker import ProcessIdentity, WorkerRecord, WorkerStatus
 
 __all__ = [
+    "ChildSpec",
     "ClaimedJob",
     "DeadLettered",
     "Done",
+    "ExitCause",
     "Fence",
+    "GroupPlan",
     "JobId",
     "JobRecord",
     "JobStatus",
@@ -41,9 +45,11 @@ __all__ = [
     "QueueStats",
     "Released",
     "Retry",
+    "Role",
     "ScheduleRecord",
     "ScheduleSpec",
     "ScheduleType",
+    "Slot",
     "Snoozed",
     "Tick",
     "WorkerId",

@@ -1,0 +1,61 @@
+"""What the master wants to run, and one child of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NewType
+
+Slot = NewType("Slot", str)
+"""Name of a place for a child, as people see it: ``default/2``, ``scheduler/1``."""
+
+Role = Literal["worker", "scheduler"]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupPlan:
+    """A group of equal children. ``hang_timeout_s`` 0 switches the hang watchdog off."""
+
+    role: Role
+    name: str
+    processes: int
+    concurrency: int = 1
+    queues: tuple[str, ...] = ()
+    drain_timeout_s: float = 30.0
+    hang_timeout_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSpec:
+    """What a child is to be. ``worker_id`` is the incarnation, chosen by the master before the child exists."""
+
+    role: Role
+    group: str
+    index: int
+    generation: int
+    worker_id: str
+    concurrency: int = 1
+    queues: tuple[str, ...] = ()
+    drain_timeout_s: float = 30.0
+
+    @property
+    def slot(self) -> Slot:
+        """The place's name."""
+        return Slot(f"{self.group}/{self.index}")
+
+
+@dataclass(frozen=True, slots=True)
+class ExitCause:
+    """How a process ended: exactly one of an exit code and a signal number; both None if nobody knows."""
+
+    code: int | None = None
+    signal: int | None = None
+
+    @property
+    def clean(self) -> bool:
+        """It left by itself and had nothing to complain about."""
+        return self.code == 0
+
+    def __str__(self) -> str:
+        if self.signal is not None:
+            return f"signal {self.signal}"
+        return "unknown" if self.code is None else f"exit code {self.code}"

@@ -1,0 +1,54 @@
+from dataclasses import replace
+
+from soniqd.model import ProcessIdentity, WorkerId, WorkerRecord
+from soniqd.policy.leftovers import decide_leftovers
+
+HERE = ProcessIdentity("machine", "host", "boot", pid_namespace=1, pid=10, start_ticks=5)
+
+
+def a_worker(*, age_s: float | None = 0.0, **process) -> WorkerRecord:
+    identity = replace(HERE, pid=77, start_ticks=900, **process)
+    return WorkerRecord(WorkerId("w"), identity, queues=(), concurrency=1, heartbeat_age_s=age_s)
+
+
+def decide(worker: WorkerRecord, *, alive: bool = False, heartbeat_interval_s: float = 5.0) -> bool:
+    dead = decide_leftovers([worker], HERE, alive=lambda _: alive, heartbeat_interval_s=heartbeat_interval_s)
+    return dead == ("w",)
+
+
+def test_a_dead_process_of_this_namespace_is_dead_at_once():
+    assert decide(a_worker(age_s=0.0), alive=False)
+
+
+def test_a_living_process_of_this_namespace_is_left_alone_however_silent_it_is():
+    assert not decide(a_worker(age_s=100_000), alive=True)
+
+
+def test_another_boot_counts_only_after_three_silent_intervals():
+    assert not decide(a_worker(boot_id="before", age_s=29.9), heartbeat_interval_s=10)
+    assert decide(a_worker(boot_id="before", age_s=30.1), heartbeat_interval_s=10)
+
+
+def test_a_short_heartbeat_interval_still_leaves_fifteen_seconds():
+    assert not decide(a_worker(pid_namespace=2, age_s=14.9), heartbeat_interval_s=0.1)
+    assert decide(a_worker(pid_namespace=2, age_s=15.1), heartbeat_interval_s=0.1)
+
+
+def test_another_namespace_is_never_judged_by_this_ones_pids():
+    assert not decide(a_worker(pid_namespace=2, age_s=1.0), alive=False)
+    assert decide(a_worker(pid_namespace=2, age_s=60.0), alive=True)
+
+
+def test_other_machines_and_other_host_names_are_left_to_the_sweep():
+    assert not decide(a_worker(machine_id="other", age_s=100_000))
+    assert not decide(a_worker(hostname="other", age_s=100_000))
+
+
+def test_a_worker_of_another_boot_without_a_known_heartbeat_is_left_to_the_sweep():
+    assert not decide(a_worker(boot_id="before", age_s=None))
+
+
+def test_only_the_dead_of_several_are_named():
+    living, dead = a_worker(), replace(a_worker(), id=WorkerId("d"), process=replace(HERE, pid=78))
+    answer = decide_leftovers([living, dead], HERE, alive=lambda p: p.pid == 77, heartbeat_interval_s=5)
+    assert answer == ("d",)

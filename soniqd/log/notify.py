@@ -1,0 +1,88 @@
+"""The service manager's notification protocol: sd_notify(3), spoken without libsystemd."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Mapping
+
+_PATIENCE_S = 0.5
+"""How long a datagram waits when the manager's queue is full: longer would stall the master."""
+
+
+class Notifier:
+    """Tells the service manager what this process is doing; silent where there is none.
+
+    Each method returns whether the manager got the message. Nothing here raises: a missing manager must not stop a
+    daemon.
+    """
+
+    def __init__(self, address: str | None) -> None:
+        self._address = _socket_address(address)
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Notifier:
+        """Use $NOTIFY_SOCKET."""
+        return cls(environ.get("NOTIFY_SOCKET"))
+
+    @property
+    def enabled(self) -> bool:
+        """Whether anybody listens."""
+        return self._address is not None
+
+    def ready(self, status: str | None = None) -> bool:
+        """Start-up, or a reload, is complete."""
+        return self._send("READY=1", *_status(status))
+
+    def reloading(self, status: str | None = None) -> bool:
+        """A reload begins; :meth:`ready` ends it. The time tells the manager which signal this answers."""
+        now_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        return self._send("RELOADING=1", f"MONOTONIC_USEC={now_us}", *_status(status))
+
+    def stopping(self, status: str | None = None) -> bool:
+        """The shutdown begins."""
+        return self._send("STOPPING=1", *_status(status))
+
+    def status(self, text: str) -> bool:
+        """Set the line that ``systemctl status`` shows."""
+        return self._send(*_status(text))
+
+    def watchdog(self) -> bool:
+        """Show that the main loop goes round."""
+        return self._send("WATCHDOG=1")
+
+    def extend_timeout(self, seconds: float) -> bool:
+        """Ask for more time to start, reload or stop, counted from now."""
+        return self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1_000_000)}")
+
+    def main_pid(self, pid: int) -> bool:
+        """Name the service's main process."""
+        return self._send(f"MAINPID={pid}")
+
+    def _send(self, *assignments: str) -> bool:
+        if self._address is None:
+            return False
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.settimeout(_PATIENCE_S)
+            sender.sendto("\n".join(assignments).encode(errors="replace"), self._address)
+            return True
+        return False
+
+
+def _status(text: str | None) -> tuple[str, ...]:
+    """A newline would end the status and start an assignment of its own."""
+    return () if text is None else ("STATUS=" + " ".join(text.splitlines()),)
+
+
+def _socket_address(address: str | None) -> str | bytes | None:
+    match address:
+        case None | "":
+            return None
+        case _ if address.startswith("/"):
+            return os.fsencode(address)
+        case _ if address.startswith("@"):  # the abstract namespace of unix(7)
+            return b"\0" + os.fsencode(address[1:])
+        case _:
+            return None

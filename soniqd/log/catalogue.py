@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from logging import WARNING
+from logging import DEBUG, ERROR, INFO, WARNING
 
 from soniqd.log.event import Event
 
 # jobs (worker/)
 JOB_FENCED = Event(
     "job_fenced", WARNING, "job {job_id} was taken away from worker {worker_id}: its late {outcome} is refused"
+)
+
+# applications (queue/, app/)
+HOOK_FAILED = Event("hook_failed", WARNING, "hook {hook} failed for {job_name} ({job_id}): {error}")
+METRICS_SINK_FAILED = Event(
+    "metrics_sink_failed", WARNING, "metrics sink failed in {method} for {job_name} ({job_id}): {error}"
 )
 
 # database (backends/)
@@ -18,3 +24,56 @@ JOB_FENCED = Event(
 # children (roles/, forkserver/)
 
 # supervision (supervisor/)
+DAEMON_STARTED = Event("daemon_started", INFO, "soniqd {version} started with pid {pid}, jobs in {location}")
+DAEMON_READY = Event("daemon_ready", INFO, "all places are filled: {children} children run")
+DAEMON_STOPPING = Event("daemon_stopping", INFO, "stopping on {reason}: running jobs have {timeout_s:g} s to finish")
+DAEMON_STOPPING_NOW = Event("daemon_stopping_now", WARNING, "stopping now on {reason}: running jobs are given back")
+DAEMON_STOPPED = Event("daemon_stopped", INFO, "soniqd has stopped with exit code {exit_code}")
+GENERATION_BOOTED = Event(
+    "generation_booted", INFO, "generation {generation} is ready to fork: {tasks} tasks imported in {import_s:.2f} s"
+)
+GENERATION_HAS_THREADS = Event(
+    "generation_has_threads",
+    WARNING,
+    "the jobs modules start threads at import ({threads}): each child gets a fresh interpreter instead of a fork",
+)
+BOOT_FAILED = Event("boot_failed", ERROR, "generation {generation} cannot boot: {reason}")
+FORK_SERVER_LOST = Event(
+    "fork_server_lost", ERROR, "the fork server of generation {generation} ended with {cause}: starting it again"
+)
+FORK_FAILED = Event("fork_failed", ERROR, "cannot fork {slot}: {reason}")
+CHILD_FORKED = Event("child_forked", DEBUG, "{slot} has pid {pid} after {fork_ms:.0f} ms")
+CHILD_READY = Event("child_ready", INFO, "{slot} is ready, pid {pid}, {ready_ms:.0f} ms after the fork request")
+CHILD_LEFT = Event("child_left", INFO, "{slot} left, pid {pid}: {cause}")
+CHILD_DIED = Event("child_died", WARNING, "{slot} died, pid {pid}: {cause}")
+CHILD_HUNG = Event("child_hung", ERROR, "{slot} hangs, pid {pid}: its loop stood still for {silent_s:.0f} s")
+CHILD_KILLED = Event("child_killed", WARNING, "{slot} is killed, pid {pid}: it was {state} for too long")
+CHILD_MISCONFIGURED = Event(
+    "child_misconfigured", ERROR, "{slot} cannot run with this configuration: not starting it again before a reload"
+)
+CRASH_LOOP = Event(
+    "crash_loop", ERROR, "{slot} crashed {failures} times in a row, last with {cause}: restarting it more slowly"
+)
+ORPHAN_REAPED = Event("orphan_reaped", DEBUG, "reaped pid {pid}, left behind by a child: {cause}")
+JOBS_RELEASED = Event(
+    "jobs_released", WARNING, "{slot} left jobs behind: {requeued} requeued, {dead_lettered} dead-lettered ({cause})"
+)
+LEFTOVERS_RELEASED = Event(
+    "leftovers_released",
+    WARNING,
+    "{workers} workers of an earlier soniqd on this host are gone: {requeued} jobs requeued, {dead_lettered} dead",
+)
+WORKERS_SWEPT = Event(
+    "workers_swept", WARNING, "{workers} workers are lost: {requeued} jobs requeued, {dead_lettered} dead-lettered"
+)
+WORKER_DISOWNED = Event(
+    "worker_disowned", WARNING, "{slot} was declared lost by another host though it lives: replacing it, pid {pid}"
+)
+DATABASE_DOWN = Event("database_down", ERROR, "the database is away, jobs wait until it is back: {error}")
+DATABASE_UP = Event("database_up", INFO, "the database is there: {location}")
+DUTY_FAILED = Event("duty_failed", ERROR, "cannot {duty}: {error}")
+RELOAD_STARTED = Event("reload_started", INFO, "reloading on {reason}")
+RELOAD_DONE = Event("reload_done", INFO, "reload done: generation {generation}, {replaced} children replaced")
+RELOAD_FAILED = Event("reload_failed", ERROR, "reload failed, generation {generation} goes on: {error}")
+PAUSED = Event("paused", INFO, "claiming nothing more in {groups}")
+RESUMED = Event("resumed", INFO, "claiming again in {groups}")

@@ -1,0 +1,118 @@
+"""An application's code around each run: hooks that look on, middleware that wraps.
+
+A hook takes any of its event's values, by parameter name; which ones is decided once, when it is added. It may be a
+plain function (called on the event loop, so it has to be quick) or a coroutine function. Whatever a hook raises is
+logged and changes nothing about the job.
+
+Middleware is called as ``await middleware(context, call_next)`` and returns what the handler returned, or something
+else; the first one added is the outermost. What it raises counts as raised by the handler.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from soniqd.errors import ConfigurationError
+from soniqd.log import catalogue, emit
+from soniqd.queue.context import JobContext
+
+Handler = Callable[[JobContext], Awaitable[Any]]
+Middleware = Callable[[JobContext, Handler], Awaitable[Any]]
+
+_Hook = tuple[Callable[..., Any], Callable[[dict[str, Any]], Any]]
+
+
+class Hooks:
+    """The hooks and the middleware of one application. The three lists may be tested for being empty."""
+
+    def __init__(self) -> None:
+        self.before: list[_Hook] = []
+        self.after: list[_Hook] = []
+        self.error: list[_Hook] = []
+        self.middleware: list[Middleware] = []
+
+    def add_before(self, hook: Callable[..., Any]) -> None:
+        """Add a hook of ``(job_name, job_id, args)``."""
+        self.before.append((hook, _dispatch(hook, ("job_name", "job_id", "args"))))
+
+    def add_after(self, hook: Callable[..., Any]) -> None:
+        """Add a hook of ``(job_name, job_id, result)``, called when the handler returned."""
+        self.after.append((hook, _dispatch(hook, ("job_name", "job_id", "result"))))
+
+    def add_error(self, hook: Callable[..., Any]) -> None:
+        """Add a hook of ``(job_name, job_id, error)``, called with the exception when an attempt failed."""
+        self.error.append((hook, _dispatch(hook, ("job_name", "job_id", "error"))))
+
+    def add_middleware(self, middleware: Middleware) -> None:
+        call = middleware if inspect.isroutine(middleware) else getattr(middleware, "__call__", None)  # noqa: B004  its coroutine flag is what counts
+        if not inspect.iscoroutinefunction(call):
+            raise ConfigurationError(f"cannot add middleware {_name(middleware)}: it is not an async function")
+        self.middleware.append(middleware)
+
+    async def run_before(self, job_name: str, job_id: str, args: dict[str, Any]) -> None:
+        await _run("before_job", self.before, {"job_name": job_name, "job_id": job_id, "args": args})
+
+    async def run_after(self, job_name: str, job_id: str, result: Any) -> None:
+        await _run("after_job", self.after, {"job_name": job_name, "job_id": job_id, "result": result})
+
+    async def run_error(self, job_name: str, job_id: str, error: BaseException | str) -> None:
+        await _run("on_error", self.error, {"job_name": job_name, "job_id": job_id, "error": error})
+
+    def wrap(self, handler: Handler) -> Handler:
+        """Return the handler call inside all middleware; the handler itself when there is none."""
+        for middleware in reversed(self.middleware):
+            handler = _Link(middleware, handler)
+        return handler
+
+
+class _Link:
+    __slots__ = ("_middleware", "_next")
+
+    def __init__(self, middleware: Middleware, call_next: Handler) -> None:
+        self._middleware = middleware
+        self._next = call_next
+
+    def __call__(self, context: JobContext) -> Awaitable[Any]:
+        return self._middleware(context, self._next)
+
+
+async def _run(event: str, hooks: list[_Hook], values: dict[str, Any]) -> None:
+    for hook, call in hooks:
+        try:
+            answer = call(values)
+            if inspect.isawaitable(answer):
+                await answer
+        except Exception as error:  # noqa: BLE001  a hook is the application's; the job is not to suffer from it
+            emit(
+                catalogue.HOOK_FAILED,
+                exc_info=error,
+                hook=f"{event} {_name(hook)}",
+                job_id=values["job_id"],
+                job_name=values["job_name"],
+                error=f"{type(error).__name__}: {error}",
+            )
+
+
+def _dispatch(hook: Callable[..., Any], offered: tuple[str, ...]) -> Callable[[dict[str, Any]], Any]:
+    if not callable(hook):
+        raise ConfigurationError(f"cannot add hook {hook!r}: it is not callable")
+    parameters = inspect.signature(hook).parameters.values()
+    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
+        return lambda values: hook(*[values[name] for name in offered])
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return lambda values: hook(**values)
+    taken = []
+    for parameter in parameters:
+        if parameter.name in offered and parameter.kind is not parameter.POSITIONAL_ONLY:
+            taken.append(parameter.name)
+        elif parameter.default is parameter.empty:
+            raise ConfigurationError(
+                f"cannot add hook {_name(hook)}: parameter {parameter.name!r} is none of {', '.join(offered)}"
+            )
+    return lambda values: hook(**{name: values[name] for name in taken})
+
+
+def _name(code: Any) -> str:
+    return getattr(code, "__qualname__", None) or repr(code)

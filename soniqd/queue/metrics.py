@@ -1,0 +1,77 @@
+"""Where a worker reports each run, for an application's own metrics."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Literal, Protocol
+
+from soniqd.log import catalogue, emit
+
+EndStatus = Literal["done", "failed", "dead_letter", "snoozed", "cancelled"]
+"""``failed`` is followed by a retry; ``cancelled`` is a run that a drain cut short."""
+
+
+class MetricsSink(Protocol):
+    """Receives one call before and one after each run. The methods may also be plain functions."""
+
+    async def record_job_start(self, *, job_id: str, job_name: str, queue: str, attempt: int) -> None: ...
+
+    async def record_job_end(
+        self, *, job_id: str, job_name: str, queue: str, status: str, duration_s: float, error: str | None = None
+    ) -> None: ...
+
+
+class NullMetricsSink:
+    """Counts nothing."""
+
+    async def record_job_start(self, *, job_id: str, job_name: str, queue: str, attempt: int) -> None:
+        """Do nothing."""
+
+    async def record_job_end(
+        self, *, job_id: str, job_name: str, queue: str, status: str, duration_s: float, error: str | None = None
+    ) -> None:
+        """Do nothing."""
+
+
+class GuardedMetrics:
+    """Calls a sink so that whatever it raises is logged and changes nothing about the job.
+
+    ``active`` is false for the null sink, so that a worker can save the calls.
+    """
+
+    __slots__ = ("_sink", "active")
+
+    def __init__(self, sink: MetricsSink) -> None:
+        self._sink = sink
+        self.active = not isinstance(sink, NullMetricsSink)
+
+    async def job_started(self, *, job_id: str, job_name: str, queue: str, attempt: int) -> None:
+        await self._call("record_job_start", job_id=job_id, job_name=job_name, queue=queue, attempt=attempt)
+
+    async def job_ended(
+        self, *, job_id: str, job_name: str, queue: str, status: EndStatus, duration_s: float, error: str | None = None
+    ) -> None:
+        await self._call(
+            "record_job_end",
+            job_id=job_id,
+            job_name=job_name,
+            queue=queue,
+            status=status,
+            duration_s=duration_s,
+            error=error,
+        )
+
+    async def _call(self, method: str, **fields: Any) -> None:
+        try:
+            answer = getattr(self._sink, method)(**fields)
+            if inspect.isawaitable(answer):
+                await answer
+        except Exception as error:  # noqa: BLE001  the sink is the application's, the job is not to suffer from it
+            emit(
+                catalogue.METRICS_SINK_FAILED,
+                exc_info=error,
+                job_id=fields["job_id"],
+                job_name=fields["job_name"],
+                method=method,
+                error=f"{type(error).__name__}: {error}",
+            )

@@ -1,0 +1,53 @@
+# Everything happens in .venv, which the first target that needs it makes. PYTHON=... chooses another interpreter.
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format clean
+SHELL := /bin/sh
+BIN := .venv/bin
+DEMO := etc/demo/soniq.toml
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+
+help: ## show the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+run: .venv/.installed ## run the daemon in the foreground, on SQLite, with the demo jobs
+	@cat etc/demo/welcome.txt
+	@mkdir -p var && $(BIN)/soniqctl -c $(DEMO) setup
+	@exec $(BIN)/soniqd -c $(DEMO)
+
+test: lint ## install what the tests need, then check everything
+	@.ci/install-postgres $(BIN)/python
+	$(BIN)/pytest -n 2 $(PYTEST_ARGS)
+
+lint: .venv/.developer ## check style, types, layers and spelling
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+
+format: .venv/.developer ## format the code, and fix what can be fixed safely
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean: ## remove what the other targets made
+	rm -rf .venv build dist var .*_cache .coverage* soniqd.egg-info
+	find soniqd tests etc -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps: a second call costs nothing until pyproject.toml changes.
+.venv/.installed: pyproject.toml soniqd/version.py | .venv/.pip
+	@echo 'installing soniqd into .venv ...'
+	@$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+.venv/.developer: .venv/.installed
+	@echo 'installing the tools of the developers into .venv ...'
+	@$(BIN)/python -m pip install --quiet --group dev
+	@touch $@
+
+# Dependency groups (PEP 735) need pip 25.1. An environment whose interpreter is gone is made anew.
+$(shell $(BIN)/python -c '' 2>/dev/null || rm -f .venv/.pip .venv/.installed .venv/.developer)
+.venv/.pip:
+	@python=$$(.ci/find-python) && echo "making .venv with $$python ..." && "$$python" -m venv --clear .venv
+	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@touch $@

@@ -186,6 +186,9 @@ class JobStore(Protocol):
         A worker that is not ``active`` in the database (swept, stopping) gets nothing.
         """
 
+    async def claims_of(self, worker_id: WorkerId) -> list[ClaimedJob]:
+        """Every job that this worker holds now, best first: the answer of a ``claim`` may have been lost on its way."""
+
     async def promote_due(self, *, limit: int = 1000) -> DueReport:
         """Make jobs whose time has come claimable; wakes listeners for them."""
 

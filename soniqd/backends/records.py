@@ -50,7 +50,7 @@ def job_record(row: Mapping[str, Any]) -> JobRecord:
         id=str(row["id"]),
         job_name=row["job_name"],
         args=decoded(row["args"]),
-        status=row["status"],
+        status=str(row["status"]),
         queue=row["queue"],
         priority=row["priority"],
         attempts=row["attempts"],

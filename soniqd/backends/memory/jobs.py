@@ -70,18 +70,12 @@ class MemoryJobs:
         now = self._state.clock()
         job.status, job.worker_id, job.claim_no = JobStatus.PROCESSING, worker_id, job.claim_no + 1
         job.started_at = job.updated_at = now
-        return ClaimedJob(
-            fence=Fence(job.id, worker_id, job.claim_no),
-            name=job.job_name,
-            args_json=job.args,
-            queue=job.queue,
-            priority=job.priority,
-            attempts=job.attempts,
-            max_attempts=job.max_attempts,
-            crashes=job.crashes,
-            scheduled_at=from_epoch(job.due_at),
-            created_at=from_epoch(job.created_at),
-        )
+        return _claimed(job, worker_id)
+
+    async def claims_of(self, worker_id: WorkerId) -> list[ClaimedJob]:
+        held = [j for j in self._state.hot.values() if j.worker_id == worker_id and j.status is JobStatus.PROCESSING]
+        held.sort(key=lambda job: (job.priority, job.seq))
+        return [_claimed(job, worker_id) for job in held]
 
     async def promote_due(self, *, limit: int = 1000) -> DueReport:
         state, promoted = self._state, 0
@@ -174,10 +168,7 @@ class MemoryJobs:
             if job.status is JobStatus.PROCESSING:
                 return False
             state.leave_queue(job)
-        for place in (state.hot, state.finished, state.dead):
-            if place.pop(job_id, None) is not None:
-                return True
-        return False
+        return any(place.pop(job_id, None) is not None for place in (state.hot, state.finished, state.dead))
 
     async def queue_stats(self) -> list[QueueStats]:
         counts: dict[str, Counter[str]] = {}
@@ -220,6 +211,21 @@ class MemoryJobs:
     def _everywhere(self) -> Iterator[StoredJob]:
         state = self._state
         return itertools.chain(state.hot.values(), state.finished.values(), state.dead.values())
+
+
+def _claimed(job: StoredJob, worker_id: WorkerId) -> ClaimedJob:
+    return ClaimedJob(
+        fence=Fence(job.id, worker_id, job.claim_no),
+        name=job.job_name,
+        args_json=job.args,
+        queue=job.queue,
+        priority=job.priority,
+        attempts=job.attempts,
+        max_attempts=job.max_attempts,
+        crashes=job.crashes,
+        scheduled_at=from_epoch(job.due_at),
+        created_at=from_epoch(job.created_at),
+    )
 
 
 def _stats(queue: str, counts: Counter[str]) -> QueueStats:

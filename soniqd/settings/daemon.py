@@ -9,9 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from soniqd.settings.durations import Duration
+
+
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
 
 
 class _Table(BaseModel):
@@ -26,7 +30,9 @@ class SoniqdTable(_Table):
         None, description="group that may use the control socket; the process's own if unset"
     )
     drain_timeout: Duration = Field(30.0, description="how long running jobs may finish before they are given back")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="least level that is logged")
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)] = Field(
+        "INFO", description="least level that is logged"
+    )
     log_format: Literal["auto", "text", "json", "journald"] = Field(
         "auto", description='"auto" is journald under systemd, text elsewhere'
     )

@@ -14,16 +14,21 @@ _PATTERN = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*")
 def parse_duration_s(value: object) -> float:
     """Return seconds; raises ValueError for anything that is not a duration, negative ones included."""
     if isinstance(value, bool):
-        raise ValueError(f"{value!r} is not a duration")  # noqa: TRY004  pydantic turns ValueError into a problem
+        raise ValueError(_expected(value))  # noqa: TRY004  pydantic turns ValueError into a problem
     if isinstance(value, int | float):
         seconds = float(value)
     elif isinstance(value, str) and (match := _PATTERN.fullmatch(value)):
         seconds = float(match[1]) * _UNITS_S[match[2] or "s"]
     else:
-        raise ValueError(f'{value!r} is not a duration such as "500ms", "30s", "5m" or a number of seconds')
+        raise ValueError(_expected(value))
     if not 0 <= seconds < float("inf"):
-        raise ValueError(f"{value!r} is not a duration of zero or more seconds")
+        raise ValueError(_expected(value))
     return seconds
+
+
+def _expected(value: object) -> str:
+    written = f'"{value}"' if isinstance(value, str) else str(value).lower()
+    return f'expected a duration such as "500ms", "30s", "5m" or a number of seconds, got {written}'
 
 
 Duration = Annotated[float, BeforeValidator(parse_duration_s)]

@@ -41,6 +41,12 @@ class Environment:
             return cls(environ, {}, path, (f"{path}: cannot read: {reason}",))
         return cls(environ, {name: value for name, value in values.items() if value is not None}, path)
 
+    @property
+    def credentials(self) -> Path | None:
+        """The folder in which systemd puts credentials (systemd.exec(5))."""
+        folder = self.process.get("CREDENTIALS_DIRECTORY")
+        return Path(folder) if folder else None
+
     def get(self, name: str) -> Variable | None:
         """Return a variable; None if it is not set, or empty."""
         if value := self.process.get(name):

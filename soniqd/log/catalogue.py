@@ -16,6 +16,11 @@ HOOK_FAILED = Event("hook_failed", WARNING, "hook {hook} failed for {job_name} (
 METRICS_SINK_FAILED = Event(
     "metrics_sink_failed", WARNING, "metrics sink failed in {method} for {job_name} ({job_id}): {error}"
 )
+UNREGISTERED_TASK = Event(
+    "unregistered_task",
+    WARNING,
+    'enqueueing {job_name}, which is not declared here (setting enqueue_validation is "warn"); said once a name',
+)
 
 # database (backends/)
 

@@ -1,0 +1,140 @@
+"""One backend for an application: made late, opened once, closed once, and never shared over a fork.
+
+Where the application is used decides what it gets:
+
+* **In the process and event loop in which it was opened**: the open backend. Tasks that need it at the same time wait
+  for one opening.
+* **In another process** (forked after the opening): a fresh backend. The old one is set aside untouched, since its
+  sockets are the parent's. A backend that cannot be made again, because the caller handed it in or because it is
+  memory, is refused.
+* **In another event loop, the old one being closed** (one ``asyncio.run`` after the other): a fresh backend; memory
+  goes on with what it holds.
+* **In another event loop, the old one still open** (several threads): refused. Each loop needs its own ``Soniq``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from contextlib import suppress
+
+from soniqd.backends import StorageBackend
+from soniqd.errors import ClosedError, ConfigurationError
+
+MakeBackend = Callable[[], StorageBackend]
+
+
+class BackendLifecycle:
+    """Holds the backend of one application. Exactly one of ``make`` and ``given`` is set."""
+
+    def __init__(self, *, make: MakeBackend | None = None, given: StorageBackend | None = None) -> None:
+        self._make = make
+        self._backend = given
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = 0
+        self._opening: asyncio.Task[None] | None = None
+        self._closed = False
+        self._set_aside: list[StorageBackend] = []
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    @property
+    def opened(self) -> bool:
+        """Whether it was opened, wherever that was."""
+        return self._loop is not None
+
+    @property
+    def backend(self) -> StorageBackend:
+        """The backend of this process, perhaps not open yet."""
+        self._check_not_closed()
+        if self._loop is not None and self._pid != os.getpid():
+            self._leave_behind("another process, before a fork")
+        return self._made()
+
+    async def open(self) -> StorageBackend:
+        """Return the open backend; raises ClosedError, and what the backend's ``open`` raises."""
+        loop = asyncio.get_running_loop()
+        if self._loop is loop and self._pid == os.getpid() and self._backend is not None:
+            return self._backend
+        self._check_not_closed()
+        if self._loop is not None:
+            self._leave_place(loop)
+        if self._opening is None or self._opening.get_loop() is not loop:
+            self._opening = loop.create_task(self._open(loop))
+            self._opening.add_done_callback(_retrieve)
+        await asyncio.shield(self._opening)
+        return self._made()
+
+    async def close(self) -> None:
+        """Close what was opened here; a second call does nothing."""
+        if self._closed:
+            return
+        loop = asyncio.get_running_loop()
+        here = self._pid == os.getpid()
+        if self._loop is not None and here and self._loop is not loop and not self._loop.is_closed():
+            raise ConfigurationError("cannot close this Soniq: it was opened in another event loop, which still runs")
+        self._closed = True
+        if self._opening is not None and self._opening.get_loop() is loop:
+            with suppress(Exception):
+                await asyncio.shield(self._opening)
+        backend, self._backend = self._backend, None
+        opened_in, self._loop = self._loop, None
+        if backend is not None and (opened_in is None or (opened_in is loop and here)):
+            await backend.close()
+
+    async def _open(self, loop: asyncio.AbstractEventLoop) -> None:
+        backend = self._made()
+        try:
+            await backend.open()
+        except BaseException:
+            if self._make is not None:
+                self._backend = None
+            with suppress(Exception):
+                await backend.close()
+            raise
+        finally:
+            self._opening = None
+        self._loop, self._pid = loop, os.getpid()
+
+    def _made(self) -> StorageBackend:
+        if self._backend is None:
+            if self._make is None:
+                raise ClosedError("cannot use this Soniq: its backend is gone")
+            self._backend = self._make()
+        return self._backend
+
+    def _check_not_closed(self) -> None:
+        if self._closed:
+            raise ClosedError("cannot use this Soniq: it was closed")
+
+    def _leave_place(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._pid != os.getpid():
+            self._leave_behind("another process, before a fork")
+        elif self._loop is not None and self._loop is not loop and not self._loop.is_closed():
+            raise ConfigurationError(
+                "cannot use this Soniq here: it was opened in another event loop, which still runs; "
+                "make one for each loop"
+            )
+        elif self._backend is not None and not self._backend.capabilities.multi_process:
+            self._loop = None
+        else:
+            self._leave_behind("another event loop, closed since")
+
+    def _leave_behind(self, place: str) -> None:
+        backend = self._backend
+        if backend is not None and (self._make is None or not backend.capabilities.multi_process):
+            raise ConfigurationError(
+                f"cannot use this Soniq here: its backend was opened in {place}, and another one cannot be made from it"
+            )
+        if backend is not None:
+            self._set_aside.append(backend)
+        self._backend, self._loop, self._opening = None, None, None
+
+
+def _retrieve(opening: asyncio.Task[None]) -> None:
+    """Mark the error as seen: whoever waits gets it, and there may be nobody left who waits."""
+    if not opening.cancelled():
+        opening.exception()

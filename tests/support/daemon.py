@@ -34,6 +34,8 @@ from tests.support.waiting import eventually, eventually_sync
 
 BIN = Path(sys.executable).parent
 DRAIN_TIMEOUT_S = 5.0
+UP = frozenset({"running", "leading", "following"})
+"""What a child's state is once it works."""
 
 JOBS = '''
 import asyncio, os, pathlib, time
@@ -169,7 +171,7 @@ class Daemon:
                 children = (await self.status())["children"]
             except OSError:
                 return False
-            return bool(children) and all(child["state"] == "running" for child in children)
+            return bool(children) and all(child["state"] in UP for child in children)
 
         await self.eventually(all_up, timeout_s=timeout_s)
 
@@ -232,9 +234,11 @@ class Daemon:
         return await self.request("status")
 
     async def child(self, slot: str) -> dict[str, Any]:
-        """One child of the status."""
-        children: list[dict[str, Any]] = (await self.status())["children"]
-        return next(child for child in children if child["slot"] == slot)
+        """One child of the status: the newest in its place, while an older one still drains."""
+        children = [child for child in (await self.status())["children"] if child["slot"] == slot]
+        assert children, f"no child {slot}"
+        newest: dict[str, Any] = max(children, key=lambda child: child["generation"])
+        return newest
 
     async def soniqctl(self, *arguments: str, expect: int = 0, timeout_s: float = 30) -> str:
         """Run soniqctl with this daemon's configuration, and return what it printed."""

@@ -1,7 +1,8 @@
 """Messages between the master and one child, a line of JSON each.
 
 The child speaks first with :class:`Ready` (registered, connected, about to work), then :class:`State` whenever its
-numbers changed, at most a few times a second, and :class:`Leaving` before a deliberate exit. The master steers with
+numbers changed, at most a few times a second, :class:`More` where a wake-up met more work than it could take, and
+:class:`Leaving` before a deliberate exit. The master steers with
 :class:`Wake`, :class:`Pause`, :class:`Resume` and :class:`Drain`. End of file tells either side that the other is gone.
 """
 
@@ -41,6 +42,11 @@ class State:
 
 
 @dataclass(frozen=True, slots=True)
+class More:
+    """A woken worker's claim came back full: there may be work for another worker too. Sent once a wake at most."""
+
+
+@dataclass(frozen=True, slots=True)
 class Leaving:
     """The child is about to exit by itself. ``unfinished`` jobs were given back; ``reason`` is for people."""
 
@@ -70,11 +76,12 @@ class Drain:
     timeout_s: float
 
 
-Message = Ready | State | Leaving | Wake | Pause | Resume | Drain
+Message = Ready | State | More | Leaving | Wake | Pause | Resume | Drain
 
 _TYPES: dict[str, type[Any]] = {
     "ready": Ready,
     "state": State,
+    "more": More,
     "leaving": Leaving,
     "wake": Wake,
     "pause": Pause,

@@ -1,1 +1,22 @@
-"""supervisor."""
+"""The master process: a shell around the pure machine in :mod:`soniqd.policy.supervision`.
+
+It imports no job code and no worker code. Its parts:
+
+``master``      carries effects out, turns what happens into events; owns everything below
+``generation``  a fork server: boot, fork, retire
+``child``       one child: link, tick memory, pid
+``reaper``      child subreaper, pidfds, exits
+``ledger``      duties towards the database: heartbeats, releases, leftovers, sweep, pruning
+``waker``       the host's one subscription; wakes one worker per piece of work; promotes what is due
+``commands``    what soniqctl may ask
+
+**Failure model.** A child may die at any instruction: the reaper learns it from the kernel within milliseconds, the
+machine decides, the ledger releases exactly that incarnation's jobs. The database may be away for any time: nothing
+here waits for it, what has to be written is remembered. A fork server may die: its children are the master's and do
+not notice. The master may die: its children see their link end, heartbeat for themselves, drain and leave; the next
+master on the host releases at once what the dead ones left and watches the living ones until they end.
+"""
+
+from soniqd.supervisor.daemon import check, run
+
+__all__ = ["check", "run"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from soniqd.log.event import Event as LogEvent
-from soniqd.model.child import ChildSpec
+from soniqd.model.child import ChildSpec, Slot
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,7 @@ class Release:
     """Give the jobs of a worker incarnation that is gone back to their queues."""
 
     worker_id: str
+    slot: Slot
     cause: Literal["crash", "interrupted"]
     reason: str
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import assert_never
+from typing import Literal, assert_never
 
 from soniqd.log import catalogue
 from soniqd.model.child import ChildSpec, ExitCause, GroupPlan
@@ -107,7 +107,7 @@ class Supervision:
         if self.phase == "booting":
             self._report_boot_failure(event)
             self._leave(EXIT_CONFIGURATION if event.fixable else EXIT_INTERNAL)
-        elif self._rollouts.boot_failed(event.generation, event.reason):
+        elif self._rollouts.generation_failed(event.generation, event.reason):
             del self.roster.fork_servers[event.generation]
         else:
             self._report_boot_failure(event)
@@ -124,6 +124,7 @@ class Supervision:
         fields = {"generation": event.generation, "cause": str(event.cause)}
         self._out.append(fx.Report(catalogue.FORK_SERVER_LOST, fields))
         server.booted = False
+        self._rollouts.generation_failed(event.generation, f"its fork server ended with {event.cause}")
         for child in list(self.roster.children.values()):
             if child.state is ChildState.FORKING and child.spec.generation == event.generation:
                 self._out.append(fx.Forget(child.worker_id))
@@ -190,7 +191,8 @@ class Supervision:
         if child.spec.role == "worker":
             harmless = child.expected or cause.clean
             reason = f"worker {child.spec.slot} ended with {cause}"
-            self._out.append(fx.Release(child.worker_id, "interrupted" if harmless else "crash", reason))
+            cause_of_release: Literal["crash", "interrupted"] = "interrupted" if harmless else "crash"
+            self._out.append(fx.Release(child.worker_id, child.spec.slot, cause_of_release, reason))
         place = self.roster.places.get(child.spec.slot)
         if place is None:
             return
@@ -330,8 +332,8 @@ class Supervision:
 
     def _startable(self, place: Place) -> bool:
         server = self.roster.fork_servers.get(place.generation)
-        vacant = place.current is None and not place.misconfigured and not self._rollouts.holds(place)
-        return vacant and server is not None and server.booted
+        vacant = place.current is None and not self._rollouts.holds(place)
+        return vacant and place.wanted and not place.misconfigured and server is not None and server.booted
 
     def _start_child(self, place: Place, generation: int, now_s: float) -> str:
         plan = place.plan

@@ -33,8 +33,8 @@ class Rollouts:
         rollout.booted = True
         rollout.pending = self._roster.apply_plan(rollout.plan, generation)
 
-    def boot_failed(self, generation: int, reason: str) -> bool:
-        """The new generation cannot boot, or not again; return whether that was this rollout's affair."""
+    def generation_failed(self, generation: int, reason: str) -> bool:
+        """The new generation cannot boot, or was lost; return whether that was this rollout's affair."""
         rollout = self.current
         if rollout is None or rollout.generation != generation:
             return False

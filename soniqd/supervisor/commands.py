@@ -1,0 +1,174 @@
+"""What soniqctl can ask of a running master: each command is a method of :class:`Commands`, by its name."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from soniqd.errors import ControlError
+from soniqd.policy.supervision.roster import Child, ChildState, Place
+from soniqd.supervisor.child import ChildProcess
+from soniqd.supervisor.master import Master, ReloadResult
+from soniqd.version import __version__
+
+_STATES = {
+    ChildState.FORKING: "starting",
+    ChildState.STARTING: "starting",
+    ChildState.RUNNING: "running",
+    ChildState.LEAVING: "draining",
+    ChildState.HUNG: "hung",
+}
+
+
+class Commands:
+    """Answers requests; params and answers are plain JSON values."""
+
+    def __init__(self, master: Master) -> None:
+        self._master = master
+        self._commands: dict[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]] = {
+            "status": self._status,
+            "reload": self._reload,
+            "drain": self._drain,
+            "resume": self._resume,
+            "stop": self._stop,
+        }
+
+    async def answer(self, command: str, params: dict[str, Any]) -> dict[str, Any]:
+        """Do what is asked; raises ControlError with a reason for people where that cannot be done."""
+        handler = self._commands.get(command)
+        if handler is None:
+            known = ", ".join(sorted(self._commands))
+            raise ControlError(f"cannot {command}: this soniqd ({__version__}) knows {known}")
+        return await handler(params)
+
+    async def _status(self, params: dict[str, Any]) -> dict[str, Any]:
+        del params
+        master = self._master
+        supervision = master.supervision
+        return {
+            "state": "reloading" if supervision.reloading else supervision.phase,
+            "pid": os.getpid(),
+            "version": __version__,
+            "generation": supervision.roster.generation,
+            "started_at": master.started_at,
+            "uptime_s": round(time.monotonic() - master.started_s, 3),
+            "database": "up" if master.ledger.up else "down",
+            "location": master.backend.location,
+            "config": None if master.config is None else str(master.config),
+            "children": self._children(),
+            "groups": self._groups(),
+            "pending_releases": master.ledger.pending_releases,
+            "last_reload": _reload_as_json(master.last_reload),
+        }
+
+    async def _reload(self, params: dict[str, Any]) -> dict[str, Any]:
+        del params
+        result = await self._master.reload("soniqctl reload")
+        if result.error is not None:
+            raise ControlError(f"cannot reload: {result.error}")
+        return {
+            "generation": result.generation,
+            "replaced": result.replaced,
+            "duration_s": round(result.duration_s, 3),
+        }
+
+    async def _drain(self, params: dict[str, Any]) -> dict[str, Any]:
+        return self._set_paused("drain", params, paused=True)
+
+    async def _resume(self, params: dict[str, Any]) -> dict[str, Any]:
+        return self._set_paused("resume", params, paused=False)
+
+    async def _stop(self, params: dict[str, Any]) -> dict[str, Any]:
+        del params
+        self._master.stop("soniqctl stop")
+        return {}
+
+    def _set_paused(self, command: str, params: dict[str, Any], *, paused: bool) -> dict[str, Any]:
+        group = params.get("group")
+        groups = self._master.set_paused(group, paused=paused)
+        if not groups:
+            known = ", ".join(plan.name for plan in self._master.supervision.roster.plan if plan.role == "worker")
+            raise ControlError(f"cannot {command} {group}: there is no such group of workers; there are {known}")
+        in_flight = sum(child.state.in_flight for child in self._processes() if child.spec.group in groups)
+        return {"groups": groups, "in_flight": in_flight}
+
+    def _processes(self) -> list[ChildProcess]:
+        return list(self._master.processes.values())
+
+    def _children(self) -> list[dict[str, Any]]:
+        roster = self._master.supervision.roster
+        rows = [self._child(child) for child in roster.children.values()]
+        rows += [_vacancy(place) for place in roster.places.values() if place.current is None]
+        return sorted(rows, key=lambda row: (row["role"] != "scheduler", row["group"], row["slot"], -row["generation"]))
+
+    def _child(self, child: Child) -> dict[str, Any]:
+        process = self._master.processes.get(child.worker_id)
+        place = self._master.supervision.roster.places.get(child.spec.slot)
+        reported = process.state if process else None
+        state = _STATES[child.state]
+        if reported is not None and child.state in (ChildState.RUNNING, ChildState.STARTING):
+            state = reported.phase
+        return {
+            "role": child.spec.role,
+            "group": child.spec.group,
+            "slot": child.spec.slot,
+            "worker_id": child.worker_id,
+            "pid": child.pid,
+            "state": state,
+            "restarts": place.restarts if place else 0,
+            "generation": child.spec.generation,
+            "uptime_s": round(time.monotonic() - child.started_s, 3),
+            "concurrency": child.spec.concurrency,
+            "in_flight": reported.in_flight if reported else 0,
+            "done": reported.done if reported else 0,
+            "failed": reported.failed if reported else 0,
+            "last_exit": str(place.last_exit) if place and place.last_exit else None,
+        }
+
+    def _groups(self) -> list[dict[str, Any]]:
+        roster = self._master.supervision.roster
+        return [
+            {
+                "name": plan.name,
+                "role": plan.role,
+                "processes": plan.processes,
+                "concurrency": plan.concurrency,
+                "queues": list(plan.queues),
+                "paused": plan.name in roster.paused_groups,
+                "in_flight": sum(c.state.in_flight for c in self._processes() if c.spec.group == plan.name),
+            }
+            for plan in roster.plan
+        ]
+
+
+def _vacancy(place: Place) -> dict[str, Any]:
+    """A place without a child: it waits for its next start, or for a better configuration."""
+    return {
+        "role": place.plan.role,
+        "group": place.plan.name,
+        "slot": place.slot,
+        "worker_id": None,
+        "pid": None,
+        "state": "misconfigured" if place.misconfigured else "waiting",
+        "restarts": place.restarts,
+        "generation": place.generation,
+        "uptime_s": 0.0,
+        "concurrency": place.plan.concurrency,
+        "in_flight": 0,
+        "done": 0,
+        "failed": 0,
+        "last_exit": str(place.last_exit) if place.last_exit else None,
+    }
+
+
+def _reload_as_json(result: ReloadResult | None) -> dict[str, Any] | None:
+    if result is None:
+        return None
+    return {
+        "generation": result.generation,
+        "replaced": result.replaced,
+        "duration_s": round(result.duration_s, 3),
+        "error": result.error,
+    }

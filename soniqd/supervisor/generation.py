@@ -1,0 +1,252 @@
+"""The master's end of a fork server.
+
+A :class:`Generation` is one process, or, where the jobs modules start threads at import, one process that was used to
+check them plus a fresh interpreter for each child. Either way the master asks :meth:`Generation.fork` and hears of the
+outcome through the same callbacks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from soniqd.control import fork as wire
+from soniqd.errors import ControlError
+from soniqd.log import catalogue, emit
+from soniqd.model.child import ExitCause
+from soniqd.supervisor.child import ChildProcess
+from soniqd.supervisor.reaper import Reaper
+from soniqd.version import __version__
+
+
+class GenerationEvents(Protocol):
+    """Who hears what became of a fork server and of fork requests."""
+
+    def generation_booted(self, generation: int, booted: wire.Booted) -> None: ...
+
+    def generation_boot_failed(self, generation: int, failed: wire.BootFailed | None, cause: str) -> None: ...
+
+    def generation_lost(self, generation: int, cause: ExitCause) -> None: ...
+
+    def child_forked(self, child: ChildProcess, pid: int) -> None: ...
+
+    def fork_failed(self, child: ChildProcess, reason: str) -> None: ...
+
+
+@dataclass(slots=True)
+class _Server:
+    """One interpreter: the fork server itself, or (``child`` set) one that becomes a child."""
+
+    process: subprocess.Popen[bytes]
+    sock: socket.socket
+    child: ChildProcess | None = None
+    booted: bool = False
+    requests: dict[int, ChildProcess] = field(default_factory=dict)
+
+
+class Generation:
+    """A generation of the jobs code, ready to make children once ``generation_booted`` was called."""
+
+    def __init__(
+        self,
+        number: int,
+        *,
+        python: str | None,
+        settings: dict[str, Any],
+        loop: asyncio.AbstractEventLoop,
+        reaper: Reaper,
+        events: GenerationEvents,
+    ) -> None:
+        self.number = number
+        self.tasks: tuple[str, ...] = ()
+        self._python = python or sys.executable
+        self._settings = settings
+        self._loop = loop
+        self._reaper = reaper
+        self._events = events
+        self._forkable = True
+        self._next_request = 1
+        self._retired = False
+        self._main: _Server | None = None
+        self._becoming: list[_Server] = []
+
+    @property
+    def pid(self) -> int | None:
+        """The fork server's process id."""
+        return self._main.process.pid if self._main else None
+
+    def boot(self) -> None:
+        """Start the fork server; its answer comes through the events. Raises nothing: failing to start is an event."""
+        try:
+            self._main = self._start(child=None)
+        except OSError as error:
+            reason = f"cannot run {self._python}: {error.strerror}; check [jobs] python"
+            self._loop.call_soon(self._events.generation_boot_failed, self.number, None, reason)
+
+    def fork(self, child: ChildProcess) -> None:
+        """Ask for a child; the answer comes through the events."""
+        try:
+            if not self._forkable:
+                self._becoming.append(self._start(child=child))
+            elif self._main is None:
+                self._loop.call_soon(self._events.fork_failed, child, "the fork server is not running")
+            else:
+                self._request(self._main, child)
+        except OSError as error:
+            self._loop.call_soon(self._events.fork_failed, child, os.strerror(error.errno or 0))
+
+    def retire(self) -> None:
+        """End the fork server. Requests without an answer fail."""
+        self._retired = True
+        servers = [*self._becoming, *([self._main] if self._main else [])]
+        self._becoming, self._main = [], None
+        for server in servers:
+            self._drop(server, "the fork server was retired")
+
+    def _start(self, *, child: ChildProcess | None) -> _Server:
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        near.setblocking(False)
+        command = [self._python, "-P", "-m", "soniqd.forkserver", "--fd", str(far.fileno())]
+        if child is not None:
+            command.append("--exec-child")
+        try:
+            process = subprocess.Popen(command, pass_fds=[far.fileno()], stdin=subprocess.DEVNULL)  # noqa: S603  configured
+        except OSError:
+            near.close()
+            raise
+        finally:
+            far.close()
+        server = _Server(process, near, child)
+        if child is not None:
+            self._reaper.expect()
+        self._loop.add_reader(near, self._read, server)
+        if child is None:
+            self._reaper.watch(process.pid, lambda cause: self._exited(server, cause))
+        boot = wire.Boot(self.number, self._settings, __version__)
+        near.send(wire.encode(boot))
+        return server
+
+    def _request(self, server: _Server, child: ChildProcess) -> None:
+        request = self._next_request
+        self._next_request += 1
+        packet = wire.encode(wire.Fork(request, child.spec))
+        socket.send_fds(server.sock, [packet], [child.far_link.fileno(), child.tick_fd])
+        child.far_ends_sent()
+        server.requests[request] = child
+        if server.child is None:
+            self._reaper.expect()
+
+    def _read(self, server: _Server) -> None:
+        while server.sock.fileno() >= 0:
+            try:
+                packet = server.sock.recv(wire.MAX_PACKET)
+            except BlockingIOError:
+                return
+            except OSError:
+                packet = b""
+            if not packet:
+                self._loop.remove_reader(server.sock)
+                if server.child is not None and server in self._becoming:
+                    self._becoming.remove(server)
+                    self._drop(server, "its interpreter ended before it became a child")
+                return
+            try:
+                self._take(server, wire.decode(packet))
+            except ControlError as error:
+                self._refuse(server, str(error))
+
+    def _take(self, server: _Server, message: wire.Message) -> None:
+        match message:
+            case wire.Booted():
+                self._booted(server, message)
+            case wire.BootFailed() if server.child is None:
+                self._events.generation_boot_failed(self.number, message, "; ".join(message.problems))
+                self.retire()
+            case wire.BootFailed():
+                self._becoming.remove(server)
+                self._drop(server, "; ".join(message.problems))
+            case wire.Forked():
+                self._settle(server, message.request, pid=message.pid, reason="")
+            case wire.ForkFailed():
+                self._settle(server, message.request, pid=None, reason=message.error)
+            case _:
+                raise ControlError(f"a fork server does not send {type(message).__name__}")
+
+    def _booted(self, server: _Server, booted: wire.Booted) -> None:
+        if booted.protocol != wire.PROTOCOL:
+            raise ControlError(
+                f"the fork server speaks protocol {booted.protocol}, this master {wire.PROTOCOL}: "
+                f"install soniqd {__version__} for {self._python}"
+            )
+        server.booted = True
+        if server.child is not None:
+            self._request(server, server.child)
+            return
+        self.tasks = booted.tasks
+        if booted.threads:
+            self._forkable = False
+            emit(catalogue.GENERATION_HAS_THREADS, threads=", ".join(booted.threads), generation=self.number)
+        self._events.generation_booted(self.number, booted)
+
+    def _settle(self, server: _Server, request: int, *, pid: int | None, reason: str) -> None:
+        child = server.requests.pop(request, None)
+        if child is None:
+            return
+        if pid is None:
+            self._events.fork_failed(child, reason)
+        else:
+            self._events.child_forked(child, pid)
+        self._reaper.arrived()
+        if server.child is not None:
+            self._becoming.remove(server)
+            server.child = None
+            self._close(server)
+            server.process.returncode = 0  # the reaper has it; Popen must not wait for it
+
+    def _exited(self, server: _Server, cause: ExitCause) -> None:
+        server.process.returncode = cause.code if cause.code is not None else -(cause.signal or 0)
+        if self._retired or server is not self._main:
+            return
+        self._read(server)
+        if self._main is not server:
+            return
+        self._main = None
+        booted = server.booted
+        self._drop(server, f"the fork server ended with {cause}", tell=not booted)
+        if booted:
+            self._events.generation_lost(self.number, cause)
+        else:
+            self._events.generation_boot_failed(
+                self.number, None, f"the fork server ended with {cause} while importing"
+            )
+
+    def _refuse(self, server: _Server, reason: str) -> None:
+        if server.booted or server.child is not None:
+            self._loop.remove_reader(server.sock)
+            server.process.kill()
+            return
+        self._events.generation_boot_failed(self.number, None, reason)
+        self.retire()
+
+    def _drop(self, server: _Server, reason: str, *, tell: bool = True) -> None:
+        self._close(server)
+        children = list(server.requests.values())
+        if server.child is not None:
+            if server.child not in children:
+                children.append(server.child)
+            server.process.kill()
+            server.process.returncode = -9  # reaped as an orphan
+        server.requests.clear()
+        for child in children:
+            if tell:
+                self._events.fork_failed(child, reason)
+            self._reaper.arrived()
+
+    def _close(self, server: _Server) -> None:
+        self._loop.remove_reader(server.sock)
+        server.sock.close()

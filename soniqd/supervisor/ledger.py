@@ -1,0 +1,245 @@
+"""The master's duties towards the database, none of which may stop the master when the database is away.
+
+*Heartbeats* for all ready workers in one statement; *releases* of the jobs of dead incarnations, remembered until they
+are written; *leftovers* of earlier masters on this host, settled at the start and whenever one of their processes
+ends; the *sweep* for workers of lost hosts; *pruning*. Each duty runs in its own turn, so that a slow one delays no
+release. A duty that finds the database away says so once, and all of them go on when it is back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from random import random
+from typing import Literal
+
+from soniqd.backends import StorageBackend
+from soniqd.control.identity import current_identity, is_alive
+from soniqd.errors import DatabaseUnavailableError, SoniqError
+from soniqd.log import catalogue, emit
+from soniqd.log.redact import redact
+from soniqd.model import ProcessIdentity, WorkerId
+from soniqd.policy.leftovers import decide_leftovers
+
+_RETRY_FIRST_S = 0.1
+_RETRY_MAX_S = 2.0
+_ERROR_PAUSE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerTimes:
+    """How often, in seconds; and how many crashes a job may cause."""
+
+    heartbeat_interval_s: float
+    heartbeat_timeout_s: float
+    sweep_interval_s: float
+    max_crashes: int
+
+
+@dataclass(frozen=True, slots=True)
+class PendingRelease:
+    """A dead incarnation whose jobs are not given back yet."""
+
+    worker_id: WorkerId
+    slot: str
+    cause: Literal["crash", "interrupted"]
+    reason: str
+
+
+class Ledger:
+    """``living`` tells the ready workers; ``on_disowned`` hears of those that another host has declared lost."""
+
+    def __init__(
+        self,
+        backend: StorageBackend,
+        times: LedgerTimes,
+        *,
+        living: Callable[[], list[WorkerId]],
+        on_disowned: Callable[[WorkerId], None],
+    ) -> None:
+        self._backend = backend
+        self._times = times
+        self._living = living
+        self._on_disowned = on_disowned
+        self._here: ProcessIdentity = current_identity()
+        self._releases: dict[WorkerId, PendingRelease] = {}
+        self._release_asked = asyncio.Event()
+        self._all_released = asyncio.Event()
+        self._leftovers_asked = asyncio.Event()
+        self._watched: dict[int, int] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self.up: bool | None = None
+
+    @property
+    def pending_releases(self) -> int:
+        """How many dead incarnations are still to be written down."""
+        return len(self._releases)
+
+    def start(self) -> None:
+        """Begin every duty."""
+        duties: dict[str, tuple[Callable[[], Awaitable[float | None]], asyncio.Event | None]] = {
+            "write heartbeats": (self._heartbeat, None),
+            "release jobs": (self._release, self._release_asked),
+            "settle leftovers": (self._settle_leftovers, self._leftovers_asked),
+            "sweep": (self._sweep, None),
+        }
+        self._tasks = [asyncio.create_task(self._repeat(name, *duty)) for name, duty in duties.items()]
+
+    def release(self, release: PendingRelease) -> None:
+        """Give a dead incarnation's jobs back, now or as soon as the database is there."""
+        self._releases[release.worker_id] = release
+        self._all_released.clear()
+        self._release_asked.set()
+
+    async def finish(self, timeout_s: float) -> None:
+        """Try for a last moment to write pending releases, then end every duty."""
+        if self._releases and self.up is not False:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await self._all_released.wait()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for pidfd in self._watched.values():
+            asyncio.get_running_loop().remove_reader(pidfd)
+            os.close(pidfd)
+        self._watched.clear()
+
+    async def _repeat(
+        self, name: str, duty: Callable[[], Awaitable[float | None]], asked: asyncio.Event | None
+    ) -> None:
+        """Run a duty for ever; it answers when it wants to run again (None: when asked)."""
+        retry_s = _RETRY_FIRST_S
+        while True:
+            if asked is not None:
+                asked.clear()
+            try:
+                pause_s = await duty()
+                retry_s = _RETRY_FIRST_S
+                self._note_up()
+            except DatabaseUnavailableError as error:
+                self._note_down(error)
+                pause_s, retry_s = retry_s * (0.75 + random() / 2), min(retry_s * 2, _RETRY_MAX_S)  # noqa: S311  jitter
+            except SoniqError as error:
+                emit(catalogue.DUTY_FAILED, duty=name, error=redact(str(error)))
+                pause_s = _ERROR_PAUSE_S
+            await _pause(pause_s, asked)
+
+    def _note_up(self) -> None:
+        if self.up is not True:
+            self.up = True
+            emit(catalogue.DATABASE_UP, location=self._backend.location)
+
+    def _note_down(self, error: Exception) -> None:
+        if self.up is not False:
+            self.up = False
+            emit(catalogue.DATABASE_DOWN, error=redact(str(error)))
+
+    async def _heartbeat(self) -> float:
+        await self._backend.open()
+        workers = self._living()
+        if workers:
+            alive = await self._backend.heartbeat(workers)
+            for worker_id in workers:
+                if worker_id not in alive:
+                    self._on_disowned(worker_id)
+        elif self.up is not True:
+            await self._backend.ping()
+        return self._times.heartbeat_interval_s
+
+    async def _release(self) -> None:
+        for release in list(self._releases.values()):
+            await self._backend.open()
+            report = await self._backend.release_workers(
+                [release.worker_id],
+                cause=release.cause,
+                max_crashes=self._times.max_crashes,
+                error=release.reason,
+            )
+            if self._releases.get(release.worker_id) is release:
+                del self._releases[release.worker_id]
+            if report.requeued or report.dead_lettered:
+                emit(
+                    catalogue.JOBS_RELEASED,
+                    slot=release.slot,
+                    worker_id=release.worker_id,
+                    requeued=len(report.requeued),
+                    dead_lettered=len(report.dead_lettered),
+                    cause=release.cause,
+                )
+        if not self._releases:
+            self._all_released.set()
+
+    async def _settle_leftovers(self) -> float:
+        """Release what earlier masters of this host left, and watch those of their children that still run."""
+        await self._backend.open()
+        leftovers = await self._backend.host_leftovers(self._here.machine_id, self._here.hostname)
+        mine = {*self._living(), *self._releases}
+        workers = [worker for worker in leftovers.workers if worker.id not in mine]
+        dead = decide_leftovers(
+            workers, here=self._here, alive=is_alive, heartbeat_interval_s=self._times.heartbeat_interval_s
+        )
+        for worker in workers:
+            if worker.id not in dead:
+                self._watch_foreign(worker.process)
+        if dead:
+            report = await self._backend.release_workers(
+                list(dead),
+                cause="crash",
+                max_crashes=self._times.max_crashes,
+                error="the worker's host process is gone",
+            )
+            emit(
+                catalogue.LEFTOVERS_RELEASED,
+                workers=len(dead),
+                requeued=len(report.requeued),
+                dead_lettered=len(report.dead_lettered),
+            )
+        return self._times.sweep_interval_s
+
+    def _watch_foreign(self, process: ProcessIdentity) -> None:
+        """Settle again the moment this process ends, though it is no child of this master (pidfd_open(2))."""
+        same_pids = (process.boot_id, process.pid_namespace) == (self._here.boot_id, self._here.pid_namespace)
+        if not same_pids or process.pid in self._watched:
+            return
+        try:
+            pidfd = os.pidfd_open(process.pid)
+        except OSError:
+            return
+        self._watched[process.pid] = pidfd
+        asyncio.get_running_loop().add_reader(pidfd, self._foreign_ended, process.pid)
+
+    def _foreign_ended(self, pid: int) -> None:
+        pidfd = self._watched.pop(pid)
+        asyncio.get_running_loop().remove_reader(pidfd)
+        os.close(pidfd)
+        self._leftovers_asked.set()
+
+    async def _sweep(self) -> float:
+        await self._backend.open()
+        report = await self._backend.sweep(
+            heartbeat_timeout_s=self._times.heartbeat_timeout_s, max_crashes=self._times.max_crashes
+        )
+        if report.workers:
+            emit(
+                catalogue.WORKERS_SWEPT,
+                workers=len(report.workers),
+                requeued=len(report.released.requeued),
+                dead_lettered=len(report.released.dead_lettered),
+            )
+        if report.ran:
+            await self._backend.prune()
+        return self._times.sweep_interval_s * (0.9 + random() / 5)  # noqa: S311  hosts must not sweep in step
+
+
+async def _pause(pause_s: float | None, asked: asyncio.Event | None) -> None:
+    if asked is None:
+        assert pause_s is not None, "a duty that nobody asks for names its own pause"
+        await asyncio.sleep(pause_s)
+        return
+    with suppress(TimeoutError):
+        async with asyncio.timeout(pause_s):
+            await asked.wait()

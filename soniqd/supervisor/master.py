@@ -1,0 +1,401 @@
+"""The master: carries out what the supervision machine decides, and tells it what happened."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import assert_never
+
+from soniqd.backends.factory import create_backend
+from soniqd.control import fork as wire
+from soniqd.control import link
+from soniqd.errors import ConfigurationError, SoniqError
+from soniqd.log import catalogue, emit
+from soniqd.log.notify import Notifier
+from soniqd.model import WorkerId
+from soniqd.model.child import ExitCause
+from soniqd.policy.supervision import Supervision
+from soniqd.policy.supervision import effects as fx
+from soniqd.policy.supervision import events as ev
+from soniqd.policy.supervision.roster import ChildState
+from soniqd.settings import dump_settings, load_daemon_settings
+from soniqd.settings.daemon import DaemonSettings
+from soniqd.supervisor.child import ChildProcess
+from soniqd.supervisor.generation import Generation
+from soniqd.supervisor.ledger import Ledger, LedgerTimes, PendingRelease
+from soniqd.supervisor.plan import changes_that_need_a_restart, make_plan
+from soniqd.supervisor.reaper import Reaper
+from soniqd.supervisor.waker import Sleeper, Waker
+from soniqd.version import __version__
+
+TICK_INTERVAL_S = 1.0
+_LAST_RELEASES_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadResult:
+    """How the last reload ended; ``error`` None means well."""
+
+    generation: int
+    replaced: int
+    duration_s: float
+    error: str | None
+
+
+class Master:
+    """One daemon. :meth:`run` lasts as long as it does and returns its exit code."""
+
+    def __init__(self, settings: DaemonSettings, config: Path | None, *, notifier: Notifier) -> None:
+        self.settings = settings
+        self.config = config
+        self.started_at = time.time()
+        self.started_s = time.monotonic()
+        self.processes: dict[str, ChildProcess] = {}
+        self.generations: dict[int, Generation] = {}
+        self.supervision = Supervision(make_plan(settings), new_id=lambda: str(uuid.uuid4()), random=random.random)
+        self.last_reload: ReloadResult | None = None
+        database = settings.database
+        self.backend = create_backend(
+            database.url,
+            pool_min_size=1,
+            pool_max_size=4,
+            connect_timeout_s=database.connect_timeout,
+            statement_timeout_s=database.statement_timeout,
+        )
+        self._notifier = notifier
+        self._loop = asyncio.get_running_loop()
+        self._reaper = Reaper(self._loop)
+        self._finished: asyncio.Future[int] = self._loop.create_future()
+        self._timer: asyncio.TimerHandle | None = None
+        self._reload_waiters: list[asyncio.Future[ReloadResult]] = []
+        self._reload_began_s = 0.0
+        self._next_settings: DaemonSettings | None = None
+        self._announced = False
+        self._handling = False
+        self._inbox: list[ev.Event] = []
+        self.ledger = Ledger(
+            self.backend, _ledger_times(settings), living=self._living_workers, on_disowned=self._disowned
+        )
+        self.waker = Waker(self.backend, sleepers=self._sleepers, wake=self._wake)
+
+    async def run(self) -> int:
+        """Supervise until told to stop."""
+        self._install_signal_handlers()
+        emit(catalogue.DAEMON_STARTED, version=__version__, pid=os.getpid(), location=self.backend.location)
+        self._carry_out(self.supervision.start(time.monotonic()))
+        self.ledger.start()
+        self.waker.start()
+        ticks = asyncio.create_task(self._read_ticks())
+        try:
+            exit_code = await self._finished
+        finally:
+            self._notifier.stopping()
+            ticks.cancel()
+            await self._shut_down()
+        emit(catalogue.DAEMON_STOPPED, exit_code=exit_code)
+        return exit_code
+
+    # what people ask for
+
+    def stop(self, reason: str, *, now: bool = False) -> None:
+        """Drain and leave; asked a second time, or with ``now``, leave without letting jobs finish."""
+        now = now or self.supervision.phase == "stopping"
+        if now:
+            emit(catalogue.DAEMON_STOPPING_NOW, reason=reason)
+        else:
+            timeout_s = max((group.drain_timeout_s for group in self.supervision.roster.plan), default=0.0)
+            emit(catalogue.DAEMON_STOPPING, reason=reason, timeout_s=timeout_s)
+            self._notifier.stopping("draining")
+        self.tell(ev.Stop(now=now))
+
+    async def reload(self, reason: str) -> ReloadResult:
+        """Read the configuration again and replace every child; raises nothing, the result tells."""
+        began_s = time.monotonic()
+        if self.supervision.reloading:
+            return ReloadResult(self.supervision.roster.generation, 0, 0.0, "another reload is running")
+        emit(catalogue.RELOAD_STARTED, reason=reason)
+        try:
+            settings = self._read_settings_again()
+        except ConfigurationError as error:
+            result = ReloadResult(self.supervision.roster.generation, 0, 0.0, "; ".join(error.problems) or str(error))
+            self._reload_ended(result)
+            return result
+        self._next_settings, self._reload_began_s = settings, began_s
+        waiter: asyncio.Future[ReloadResult] = self._loop.create_future()
+        self._reload_waiters.append(waiter)
+        self.tell(ev.Reload(make_plan(settings)))
+        return await waiter
+
+    def set_paused(self, group: str | None, *, paused: bool) -> list[str]:
+        """Stop or resume claiming in a group, or in all; returns the groups concerned."""
+        groups = [g.name for g in self.supervision.roster.plan if g.role == "worker" and group in (None, g.name)]
+        if groups:
+            emit(catalogue.PAUSED if paused else catalogue.RESUMED, groups=", ".join(groups))
+            self.tell(ev.Pause(group) if paused else ev.Resume(group))
+        return groups
+
+    # events in, effects out
+
+    def tell(self, event: ev.Event) -> None:
+        """Hand an event to the machine and carry its effects out. Events that effects cause wait for their turn."""
+        self._inbox.append(event)
+        if self._handling:
+            return
+        self._handling = True
+        try:
+            while self._inbox:
+                self._carry_out(self.supervision.handle(self._inbox.pop(0), time.monotonic()))
+        finally:
+            self._handling = False
+        self._set_timer()
+        self._tell_status()
+
+    def _carry_out(self, effects: list[fx.Effect]) -> None:
+        for effect in effects:
+            self._carry_out_one(effect)
+
+    def _carry_out_one(self, effect: fx.Effect) -> None:  # noqa: C901, PLR0912  one arm an effect
+        match effect:
+            case fx.Boot():
+                self._boot(effect.generation)
+            case fx.Retire():
+                self._retire(effect.generation)
+            case fx.Fork():
+                self._fork(effect)
+            case fx.Drain():
+                self._send(effect.worker_id, link.Drain(effect.timeout_s))
+            case fx.SetPaused():
+                self._send(effect.worker_id, link.Pause() if effect.paused else link.Resume())
+            case fx.Kill():
+                self._kill(effect)
+            case fx.Forget():
+                self._forget(effect.worker_id)
+            case fx.Release():
+                self._release(effect)
+            case fx.ReloadEnded():
+                duration_s = time.monotonic() - self._reload_began_s
+                self._reload_ended(ReloadResult(effect.generation, effect.replaced, duration_s, effect.error))
+            case fx.Report():
+                emit(effect.event, **effect.fields)
+            case fx.Finish():
+                if not self._finished.done():
+                    self._finished.set_result(effect.exit_code)
+            case _:
+                assert_never(effect)
+
+    def _boot(self, number: int) -> None:
+        settings = self._next_settings or self.settings
+        if number == self.supervision.roster.generation:
+            settings = self.settings
+        python = settings.jobs.python
+        generation = Generation(
+            number,
+            python=None if python is None else str(python),
+            settings=dump_settings(settings),
+            loop=self._loop,
+            reaper=self._reaper,
+            events=self,
+        )
+        self.generations[number] = generation
+        generation.boot()
+
+    def _retire(self, number: int) -> None:
+        generation = self.generations.pop(number, None)
+        if generation is not None:
+            generation.retire()
+
+    def _fork(self, effect: fx.Fork) -> None:
+        child = ChildProcess(effect.spec, self._loop, self._reaper)
+        self.processes[effect.spec.worker_id] = child
+        self.generations[effect.spec.generation].fork(child)
+
+    def _send(self, worker_id: str, message: link.Message) -> None:
+        child = self.processes.get(worker_id)
+        if child is not None:
+            child.send(message)
+
+    def _kill(self, effect: fx.Kill) -> None:
+        child = self.processes.get(effect.worker_id)
+        if child is not None:
+            child.signal(signal.Signals[f"SIG{effect.signal}"], group=effect.group)
+
+    def _forget(self, worker_id: str) -> None:
+        child = self.processes.pop(worker_id, None)
+        if child is not None:
+            child.close()
+
+    def _release(self, effect: fx.Release) -> None:
+        self.ledger.release(PendingRelease(WorkerId(effect.worker_id), effect.slot, effect.cause, effect.reason))
+
+    # what fork servers and children tell (GenerationEvents)
+
+    def generation_booted(self, generation: int, booted: wire.Booted) -> None:
+        """Fork from it."""
+        tasks = len(booted.tasks)
+        emit(catalogue.GENERATION_BOOTED, generation=generation, tasks=tasks, import_s=booted.import_s)
+        self.tell(ev.Booted(generation))
+        if not self._announced:
+            self._announced = True
+            self._notifier.ready()
+
+    def generation_boot_failed(self, generation: int, failed: wire.BootFailed | None, cause: str) -> None:
+        """Give up, go back or try again, as the machine decides."""
+        self.generations.pop(generation, None)
+        fixable = failed is not None or "cannot run" in cause
+        self.tell(ev.BootFailed(generation, cause, fixable=fixable))
+
+    def generation_lost(self, generation: int, cause: ExitCause) -> None:
+        """Boot it again, as the machine decides."""
+        self.tell(ev.ForkServerLost(generation, cause))
+
+    def child_forked(self, child: ChildProcess, pid: int) -> None:
+        """Adopt it."""
+        worker_id = child.spec.worker_id
+        if self.processes.get(worker_id) is not child:
+            child.close()
+            return
+        fork_ms = 1000 * (time.monotonic() - child.requested_s)
+        emit(catalogue.CHILD_FORKED, slot=child.spec.slot, pid=pid, fork_ms=fork_ms)
+        child.adopt(pid, on_message=self._on_message, on_exit=self._on_exit)
+        self.tell(ev.Forked(worker_id, pid))
+
+    def fork_failed(self, child: ChildProcess, reason: str) -> None:
+        """Try again later."""
+        self._forget(child.spec.worker_id)
+        self.tell(ev.ForkFailed(child.spec.worker_id, reason))
+
+    def _on_message(self, worker_id: str, message: link.Message) -> None:
+        child = self.processes.get(worker_id)
+        if child is None:
+            return
+        match message:
+            case link.Ready():
+                ready_ms = 1000 * (time.monotonic() - child.requested_s)
+                emit(catalogue.CHILD_READY, slot=child.spec.slot, pid=child.pid, ready_ms=ready_ms)
+                self.tell(ev.Ready(worker_id))
+            case link.State():
+                self.tell(ev.Reported(worker_id))
+            case link.More():
+                self.waker.more(worker_id)
+            case _:
+                pass
+
+    def _on_exit(self, worker_id: str, cause: ExitCause) -> None:
+        self.processes.pop(worker_id, None)
+        self.tell(ev.Exited(worker_id, cause))
+
+    # timers, signals
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        deadline_s = self.supervision.next_deadline_s()
+        self._timer = None
+        if deadline_s is not None and not self._finished.done():
+            delay_s = max(0.0, deadline_s - time.monotonic())
+            self._timer = self._loop.call_later(delay_s, self.tell, ev.Elapsed())
+
+    async def _read_ticks(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_INTERVAL_S)
+            ticks = {worker_id: child.tick for worker_id, child in self.processes.items() if child.pid is not None}
+            self.tell(ev.Ticks(ticks))
+
+    def _install_signal_handlers(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self.stop, number.name)
+        self._loop.add_signal_handler(signal.SIGQUIT, lambda: self.stop("SIGQUIT", now=True))
+        self._loop.add_signal_handler(signal.SIGHUP, self._hang_up)
+        self._loop.add_signal_handler(signal.SIGCHLD, self._reaper.reap)
+
+    def _hang_up(self) -> None:
+        task = self._loop.create_task(self.reload("SIGHUP"))
+        self._reload_task = task  # the loop itself keeps weak references only
+
+    # reload
+
+    def _read_settings_again(self) -> DaemonSettings:
+        settings = load_daemon_settings(self.config, environ=os.environ)
+        frozen = changes_that_need_a_restart(self.settings, settings)
+        if frozen:
+            raise ConfigurationError(f"cannot reload: {', '.join(frozen)} changed; restart soniqd to apply that")
+        return settings
+
+    def _reload_ended(self, result: ReloadResult) -> None:
+        if result.error is None:
+            assert self._next_settings is not None, "a reload that ends well has settings to apply"
+            self.settings = self._next_settings
+            emit(catalogue.RELOAD_DONE, generation=result.generation, replaced=result.replaced)
+        else:
+            emit(catalogue.RELOAD_FAILED, generation=result.generation, error=result.error)
+        self._next_settings = None
+        self.last_reload = result
+        waiters, self._reload_waiters = self._reload_waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(result)
+
+    # what the duties towards the database need to know
+
+    def _children_in(self, *states: ChildState) -> list[ChildProcess]:
+        children = self.supervision.roster.children.values()
+        found = (self.processes.get(child.worker_id) for child in children if child.state in states)
+        return [child for child in found if child is not None and child.spec.role == "worker"]
+
+    def _living_workers(self) -> list[WorkerId]:
+        ready = self._children_in(ChildState.RUNNING, ChildState.LEAVING, ChildState.HUNG)
+        return [WorkerId(child.spec.worker_id) for child in ready if child.state.phase != "starting"]
+
+    def _sleepers(self) -> list[Sleeper]:
+        return [
+            Sleeper(child.spec.worker_id, child.spec.queues, child.state.free, child.state.in_flight)
+            for child in self._children_in(ChildState.RUNNING)
+        ]
+
+    def _wake(self, worker_id: str) -> None:
+        self._send(worker_id, link.Wake())
+
+    def _disowned(self, worker_id: WorkerId) -> None:
+        """Another host has declared a living worker lost: its jobs run elsewhere, so it has to go."""
+        child = self.processes.get(worker_id)
+        if child is not None and self.supervision.roster.children[worker_id].state is ChildState.RUNNING:
+            emit(catalogue.WORKER_DISOWNED, slot=child.spec.slot, pid=child.pid)
+            child.signal(signal.SIGTERM)
+
+    # leaving
+
+    def _tell_status(self) -> None:
+        if self._notifier.enabled:
+            running = sum(child.state.in_flight for child in self.processes.values())
+            self._notifier.status(f"{self.supervision.phase}: {len(self.processes)} children, {running} jobs running")
+
+    async def _shut_down(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        await self.ledger.finish(_LAST_RELEASES_S)
+        await self.waker.close()
+        for child in list(self.processes.values()):
+            child.close()
+        for generation in self.generations.values():
+            generation.retire()
+        try:
+            await self.backend.close()
+        except SoniqError as error:
+            emit(catalogue.DUTY_FAILED, duty="close the database", error=str(error))
+        self._reaper.reap()
+        self._reaper.close()
+
+
+def _ledger_times(settings: DaemonSettings) -> LedgerTimes:
+    return LedgerTimes(
+        heartbeat_interval_s=settings.sweep.heartbeat_interval,
+        heartbeat_timeout_s=settings.sweep.heartbeat_timeout,
+        sweep_interval_s=settings.sweep.interval,
+        max_crashes=settings.jobs.max_crashes,
+    )

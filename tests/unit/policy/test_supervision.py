@@ -1,0 +1,411 @@
+"""Scripts of events for the supervision machine: what happens, and what it asks for."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from soniqd.model.child import ExitCause, GroupPlan
+from soniqd.policy.supervision import Supervision
+from soniqd.policy.supervision import effects as fx
+from soniqd.policy.supervision import events as ev
+from soniqd.policy.supervision.machine import ABORT_GRACE_S, DRAIN_GRACE_S, NOW_GRACE_S, START_TIMEOUT_S
+from soniqd.policy.supervision.restarts import (
+    BACKOFF_MAX_S,
+    CRASH_LOOP_AT,
+    STABLE_AFTER_S,
+    decide_restart,
+    next_delay_s,
+)
+
+MAIL = GroupPlan(role="worker", name="mail", processes=2, concurrency=3, drain_timeout_s=30.0, hang_timeout_s=60.0)
+ONE = GroupPlan(role="worker", name="mail", processes=1, drain_timeout_s=30.0, hang_timeout_s=60.0)
+CLOCK = GroupPlan(role="scheduler", name="scheduler", processes=1, drain_timeout_s=30.0)
+KILLED = ExitCause(signal=9)
+CLEAN = ExitCause(code=0)
+
+
+class Script:
+    """Plays events against a machine, at a clock of its own. Children are called w1, w2, ... as they are asked for."""
+
+    def __init__(self, *plan: GroupPlan) -> None:
+        counter = itertools.count(1)
+        self.machine = Supervision(plan, new_id=lambda: f"w{next(counter)}", random=lambda: 0.5)
+        self.now = 1000.0
+        self.seen: list[fx.Effect] = self.machine.start(self.now)
+
+    def tell(self, *events: ev.Event, after: float = 0.0) -> list[fx.Effect]:
+        self.now += after
+        self.seen = []
+        for event in events:
+            self.seen += self.machine.handle(event, self.now)
+        return self.seen
+
+    def wait(self, seconds: float) -> list[fx.Effect]:
+        return self.tell(ev.Elapsed(), after=seconds)
+
+    def start(self, *workers: str) -> list[fx.Effect]:
+        """Let these children be forked and get ready."""
+        return self.tell(*(event for w in workers for event in (ev.Forked(w, int(w[1:]) + 100), ev.Ready(w))))
+
+    @property
+    def forks(self) -> list[str]:
+        return [effect.spec.worker_id for effect in self.seen if isinstance(effect, fx.Fork)]
+
+    @property
+    def drains(self) -> list[str]:
+        return [effect.worker_id for effect in self.seen if isinstance(effect, fx.Drain)]
+
+    @property
+    def kills(self) -> list[tuple[str, str]]:
+        return [(effect.worker_id, effect.signal) for effect in self.seen if isinstance(effect, fx.Kill)]
+
+    @property
+    def releases(self) -> list[tuple[str, str]]:
+        return [(effect.worker_id, effect.cause) for effect in self.seen if isinstance(effect, fx.Release)]
+
+    @property
+    def reports(self) -> list[str]:
+        return [effect.event.name for effect in self.seen if isinstance(effect, fx.Report)]
+
+    @property
+    def reload_errors(self) -> list[str | None]:
+        return [effect.error for effect in self.seen if isinstance(effect, fx.ReloadEnded)]
+
+    @property
+    def finish(self) -> list[int]:
+        return [effect.exit_code for effect in self.seen if isinstance(effect, fx.Finish)]
+
+
+def running(*plan: GroupPlan) -> Script:
+    script = Script(*plan)
+    script.tell(ev.Booted(1))
+    script.start(*script.forks)
+    return script
+
+
+def test_nothing_is_forked_before_the_first_generation_has_booted():
+    script = Script(MAIL)
+    assert script.seen == [fx.Boot(1)]
+    script.wait(10)
+    assert script.forks == []
+
+
+def test_every_place_of_the_plan_gets_a_child_once_booted():
+    script = Script(CLOCK, MAIL)
+    script.tell(ev.Booted(1))
+    slots = [effect.spec.slot for effect in script.seen if isinstance(effect, fx.Fork)]
+    assert slots == ["scheduler/1", "mail/1", "mail/2"]
+
+
+def test_a_first_boot_that_fails_on_the_modules_ends_with_the_configuration_exit_code():
+    script = Script(MAIL)
+    script.tell(ev.BootFailed(1, "no module named jobs", fixable=True))
+    assert script.finish == [78]
+
+
+def test_a_first_boot_that_fails_by_accident_ends_with_the_internal_exit_code():
+    script = Script(MAIL)
+    script.tell(ev.BootFailed(1, "signal 9", fixable=False))
+    assert script.finish == [70]
+
+
+def test_a_dead_workers_jobs_are_released_as_a_crash_before_its_replacement_is_forked():
+    script = running(ONE)
+    script.tell(ev.Exited("w1", KILLED), after=1)
+    kinds = [type(effect) for effect in script.seen]
+    assert script.releases == [("w1", "crash")]
+    assert script.forks == ["w2"]
+    assert kinds.index(fx.Release) < kinds.index(fx.Fork)
+
+
+def test_a_worker_that_left_cleanly_by_itself_is_replaced_without_a_crash():
+    script = running(ONE)
+    script.tell(ev.Exited("w1", CLEAN), after=60)
+    assert script.releases == [("w1", "interrupted")]
+    assert script.forks == ["w2"]
+
+
+def test_a_scheduler_holds_no_jobs_to_release():
+    script = running(CLOCK)
+    script.tell(ev.Exited("w1", KILLED), after=1)
+    assert script.releases == []
+    assert script.forks == ["w2"]
+
+
+def test_further_crashes_back_off_and_a_crash_loop_is_reported_once():
+    script = running(ONE)
+    delays, reports = [], []
+    for number in range(1, CRASH_LOOP_AT + 3):
+        script.tell(ev.Exited(f"w{number}", KILLED))
+        reports += script.reports
+        begun = script.now
+        while not script.forks:
+            deadline = script.machine.next_deadline_s()
+            assert deadline is not None
+            script.wait(deadline - script.now)
+        delays.append(round(script.now - begun, 3))
+        script.start(f"w{number + 1}")
+    assert delays == [0, 0.5, 1, 2, 4, 8, 16]
+    assert reports.count("crash_loop") == 1
+
+
+def test_one_crash_looping_place_does_not_hold_up_another():
+    script = running(MAIL)
+    script.tell(ev.Exited("w1", KILLED))
+    script.tell(ev.Exited("w3", KILLED))
+    assert script.forks == []
+    script.tell(ev.Exited("w2", KILLED))
+    assert script.forks == ["w4"]
+
+
+def test_a_configuration_error_of_a_child_is_not_tried_again_before_a_reload():
+    script = running(ONE)
+    script.tell(ev.Exited("w1", ExitCause(code=78)))
+    assert script.forks == []
+    assert "child_misconfigured" in script.reports
+    script.wait(1000)
+    assert script.forks == []
+    script.tell(ev.Reload((ONE,)), ev.Booted(2))
+    assert script.forks == ["w2"]
+
+
+def test_a_child_that_never_says_anything_is_killed():
+    script = Script(ONE)
+    script.tell(ev.Booted(1))
+    script.tell(ev.Forked("w1", 101))
+    script.wait(START_TIMEOUT_S)
+    assert script.kills == [("w1", "KILL")]
+
+
+def test_a_child_that_waits_for_its_database_is_not_killed_for_it():
+    script = Script(ONE)
+    script.tell(ev.Booted(1))
+    script.tell(ev.Forked("w1", 101), ev.Reported("w1"))
+    script.wait(START_TIMEOUT_S * 10)
+    assert script.kills == []
+
+
+def test_stop_drains_everyone_and_finishes_when_all_are_gone():
+    script = running(MAIL)
+    script.tell(ev.Stop())
+    assert script.drains == ["w1", "w2"]
+    script.tell(ev.Exited("w1", CLEAN))
+    assert script.finish == []
+    script.tell(ev.Exited("w2", CLEAN))
+    assert script.finish == [0]
+    assert script.forks == []
+
+
+def test_a_child_past_its_drain_deadline_is_killed_and_its_jobs_count_no_crash():
+    script = running(ONE)
+    script.tell(ev.Stop())
+    script.wait(ONE.drain_timeout_s + DRAIN_GRACE_S - 0.1)
+    assert script.kills == []
+    script.wait(0.2)
+    assert script.kills == [("w1", "KILL")]
+    script.tell(ev.Exited("w1", KILLED))
+    assert script.releases == [("w1", "interrupted")]
+    assert script.finish == [0]
+
+
+def test_a_second_stop_means_now():
+    script = running(ONE)
+    script.tell(ev.Stop())
+    script.tell(ev.Stop(now=True))
+    assert script.kills == [("w1", "QUIT")]
+    script.wait(NOW_GRACE_S)
+    assert script.kills == [("w1", "KILL")]
+
+
+@pytest.mark.parametrize("now", [False, True])
+def test_a_child_that_is_being_forked_when_stop_comes_is_sent_away_as_soon_as_it_exists(now):
+    script = Script(ONE)
+    script.tell(ev.Booted(1))
+    script.tell(ev.Stop(now=now))
+    assert script.finish == []
+    script.tell(ev.Forked("w1", 101))
+    assert (script.drains, script.kills) == (([], [("w1", "QUIT")]) if now else (["w1"], []))
+
+
+def test_stop_while_booting_leaves_at_once():
+    script = Script(MAIL)
+    script.tell(ev.Stop())
+    assert script.finish == [0]
+
+
+def test_a_reload_replaces_place_by_place_successor_first():
+    script = running(MAIL)
+    script.tell(ev.Reload((MAIL,)))
+    assert script.seen == [fx.Boot(2)]
+    script.tell(ev.Booted(2))
+    assert (script.forks, script.drains) == (["w3"], [])
+    script.start("w3")
+    assert (script.drains, script.forks) == (["w1"], ["w4"])
+    script.start("w4")
+    assert script.drains == ["w2"]
+    assert script.reload_errors == [None]
+    assert fx.Retire(1) in script.seen
+    assert script.machine.roster.generation == 2
+
+
+def test_a_generation_that_cannot_import_leaves_the_old_one_alone():
+    script = running(MAIL)
+    script.tell(ev.Reload((MAIL,)))
+    script.tell(ev.BootFailed(2, "SyntaxError", fixable=True))
+    assert script.reload_errors == ["SyntaxError"]
+    assert (script.drains, script.kills, script.forks) == ([], [], [])
+    assert script.machine.roster.generation == 1
+    assert fx.Retire(1) not in script.seen
+
+
+def test_a_successor_that_dies_before_it_is_ready_rolls_back_what_was_replaced():
+    script = running(MAIL)
+    script.tell(ev.Reload((MAIL,)), ev.Booted(2))
+    script.start("w3")
+    script.tell(ev.Exited("w1", CLEAN), ev.Exited("w4", ExitCause(code=1)))
+    assert script.drains == []
+    assert script.forks == ["w5"]
+    spec = next(effect.spec for effect in script.seen if isinstance(effect, fx.Fork))
+    assert (spec.slot, spec.generation) == ("mail/1", 1)
+    script.start("w5")
+    assert script.drains == ["w3"]
+    assert script.reload_errors == ["mail/2 ended with exit code 1 before it was ready"]
+    assert fx.Retire(2) in script.seen
+    assert script.machine.roster.generation == 1
+
+
+def test_a_reload_with_a_smaller_plan_drains_the_places_that_are_gone():
+    script = running(MAIL)
+    script.tell(ev.Reload((ONE,)), ev.Booted(2))
+    script.start("w3")
+    assert script.drains == ["w1", "w2"]
+    assert script.reload_errors == [None]
+
+
+def test_a_reload_with_a_larger_plan_fills_the_new_places():
+    script = running(ONE)
+    script.tell(ev.Reload((MAIL,)), ev.Booted(2))
+    script.start("w2")
+    assert script.forks == ["w3"]
+    script.start("w3")
+    assert script.reload_errors == [None]
+
+
+def test_a_failed_reload_takes_its_new_places_away_again():
+    script = running(ONE)
+    script.tell(ev.Reload((MAIL,)), ev.Booted(2))
+    script.start("w2")
+    script.tell(ev.Exited("w3", KILLED))
+    assert script.forks == ["w4"]
+    script.start("w4")
+    assert [len(script.machine.roster.places), script.machine.roster.generation] == [1, 1]
+
+
+def test_a_worker_that_crashes_during_a_reload_is_replaced_from_the_generation_it_had():
+    script = running(MAIL)
+    script.tell(ev.Reload((MAIL,)), ev.Booted(2))
+    script.tell(ev.Exited("w2", KILLED))
+    spec = next(effect.spec for effect in script.seen if isinstance(effect, fx.Fork))
+    assert (spec.slot, spec.generation) == ("mail/2", 1)
+
+
+def test_a_second_reload_at_once_is_refused():
+    script = running(ONE)
+    script.tell(ev.Reload((ONE,)))
+    script.tell(ev.Reload((ONE,)))
+    assert script.reload_errors == ["cannot reload: another reload is running"]
+
+
+def test_a_new_fork_server_lost_in_the_middle_of_a_reload_ends_the_reload():
+    script = running(MAIL)
+    script.tell(ev.Reload((MAIL,)), ev.Booted(2))
+    script.tell(ev.ForkServerLost(2, KILLED))
+    assert script.machine.roster.generation == 1
+    assert script.reload_errors == ["its fork server ended with signal 9"]
+
+
+def test_stop_abandons_a_reload():
+    script = running(ONE)
+    script.tell(ev.Reload((ONE,)), ev.Booted(2))
+    script.tell(ev.Stop())
+    assert script.reload_errors == ["the daemon stops"]
+
+
+def test_a_lost_fork_server_is_booted_again_and_its_children_stay():
+    script = running(ONE)
+    script.tell(ev.ForkServerLost(1, KILLED))
+    assert fx.Boot(1) in script.seen
+    assert (script.kills, script.drains) == ([], [])
+
+
+def test_a_crash_while_the_fork_server_is_away_is_made_good_when_it_is_back():
+    script = running(ONE)
+    script.tell(ev.ForkServerLost(1, KILLED))
+    script.tell(ev.Exited("w1", KILLED))
+    assert script.forks == []
+    script.tell(ev.Booted(1))
+    assert script.forks == ["w2"]
+
+
+def test_a_fork_request_lost_with_its_fork_server_is_forgotten_and_asked_again():
+    script = Script(ONE)
+    script.tell(ev.Booted(1))
+    script.tell(ev.ForkServerLost(1, KILLED))
+    assert fx.Forget("w1") in script.seen
+    script.tell(ev.Booted(1))
+    assert script.forks == ["w2"]
+
+
+def test_pause_reaches_running_children_and_those_that_start_later():
+    script = running(ONE)
+    script.tell(ev.Pause(None))
+    assert script.seen == [fx.SetPaused("w1", paused=True)]
+    script.tell(ev.Exited("w1", KILLED))
+    script.tell(ev.Forked("w2", 102))
+    assert fx.SetPaused("w2", paused=True) in script.seen
+    script.tell(ev.Ready("w2"), ev.Resume("mail"))
+    assert fx.SetPaused("w2", paused=False) in script.seen
+
+
+def test_a_loop_that_stands_still_past_the_hang_timeout_is_aborted_then_killed():
+    script = running(ONE)
+    script.tell(ev.Ticks({"w1": 5}), after=1)
+    for _ in range(60):
+        script.tell(ev.Ticks({"w1": 5}), after=1)
+        assert script.kills == []
+    script.tell(ev.Ticks({"w1": 5}), after=1)
+    assert script.kills == [("w1", "ABRT")]
+    script.wait(ABORT_GRACE_S)
+    assert script.kills == [("w1", "KILL")]
+    script.tell(ev.Exited("w1", KILLED))
+    assert script.releases == [("w1", "crash")]
+
+
+def test_a_loop_that_moves_is_left_alone():
+    script = running(ONE)
+    for tick in range(200):
+        script.tell(ev.Ticks({"w1": tick}), after=1)
+        assert script.kills == []
+
+
+def test_a_suspended_master_does_not_call_its_workers_hung():
+    script = running(ONE)
+    script.tell(ev.Ticks({"w1": 5}), after=1)
+    script.tell(ev.Ticks({"w1": 5}), after=3600)
+    assert script.kills == []
+
+
+@pytest.mark.parametrize(("failures", "delay"), [(0, 0.0), (1, 0.0), (2, 0.5), (3, 1.0), (50, BACKOFF_MAX_S)])
+def test_the_delay_doubles_up_to_its_bound(failures, delay):
+    assert next_delay_s(failures, random=0.5) == delay
+
+
+def test_the_delay_is_spread_by_a_quarter_either_way():
+    assert (next_delay_s(2, random=0.0), next_delay_s(2, random=1.0)) == (0.375, 0.625)
+
+
+def test_a_stable_run_resets_the_count_of_failures():
+    decision = decide_restart(failures_before=7, ready_for_s=STABLE_AFTER_S, clean=False, random=0.5)
+    assert (decision.failures, decision.delay_s) == (1, 0.0)

@@ -27,6 +27,24 @@ UNREGISTERED_TASK = Event(
 # schedules (scheduler/)
 
 # children (roles/, forkserver/)
+DESCRIPTORS_SHARED = Event(
+    "descriptors_shared",
+    WARNING,
+    "the jobs modules left descriptors open at import, shared by all children of generation {generation}: {descriptors}",
+)
+FORK_REQUEST_REFUSED = Event("fork_request_refused", ERROR, "cannot serve the master's request: {error}")
+LINK_BROKEN = Event("link_broken", ERROR, "cannot follow the master: {error}")
+MASTER_GONE = Event(
+    "master_gone", WARNING, "{slot} lost its master: leaving, running jobs have {timeout_s:g} s to finish"
+)
+CHILD_OVERDUE = Event(
+    "child_overdue", WARNING, "{slot} leaves with {unfinished} jobs not given back: its drain took too long"
+)
+CHILD_CANNOT_WORK = Event("child_cannot_work", ERROR, "{slot} cannot work: {error}")
+CHILD_FAILED = Event("child_failed", ERROR, "{slot} failed: {error}")
+DATABASE_AWAITED = Event("database_awaited", WARNING, "{slot} waits for the database: {error}")
+SCHEMA_UNUSABLE = Event("schema_unusable", ERROR, "{slot} waits for the database's schema: {error}")
+ORPHAN_HEARTBEAT_FAILED = Event("orphan_heartbeat_failed", WARNING, "{slot} cannot heartbeat without its master: {error}")
 
 # supervision (supervisor/)
 DAEMON_STARTED = Event("daemon_started", INFO, "soniqd {version} started with pid {pid}, jobs in {location}")
@@ -82,3 +100,11 @@ RELOAD_DONE = Event("reload_done", INFO, "reload done: generation {generation}, 
 RELOAD_FAILED = Event("reload_failed", ERROR, "reload failed, generation {generation} goes on: {error}")
 PAUSED = Event("paused", INFO, "claiming nothing more in {groups}")
 RESUMED = Event("resumed", INFO, "claiming again in {groups}")
+
+# control (control/)
+CONTROL_ACCEPT_FAILED = Event("control_accept_failed", WARNING, "cannot accept on the control socket: {error}")
+CONTROL_PEER_REFUSED = Event(
+    "control_peer_refused", WARNING, "refused pid {pid} of user {uid} on the control socket: it may not control soniqd"
+)
+CONTROL_BUSY = Event("control_busy", WARNING, "refused a client of the control socket: it has {clients} already")
+CONTROL_HANDLER_FAILED = Event("control_handler_failed", ERROR, "cannot carry out {command}: {error}")

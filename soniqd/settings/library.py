@@ -45,6 +45,7 @@ class SoniqSettings(BaseModel):
     database_url: str = Field(
         DEFAULT_DATABASE_URL,
         min_length=1,
+        repr=False,
         description='"postgresql://...", "sqlite:///path", a path that ends in .db, or "memory://"',
     )
     jobs_modules: Annotated[tuple[str, ...], BeforeValidator(_split)] = Field(

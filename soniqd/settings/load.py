@@ -63,7 +63,7 @@ def load_configuration(
     settings = _validated(document)
     if document.problems:
         raise _refused(path, document.problems)
-    origins = {dotted(loc): str(document.origin(loc)) for loc in _leaves(settings) if document.origin(loc)}
+    origins = {dotted(loc): str(document.origins[loc]) for loc in _leaves(settings) if loc in document.origins}
     return Configuration(_absolute_defaults(settings, base), files, origins)
 
 

@@ -1,0 +1,110 @@
+"""soniqctl's end of the control socket: connect, ask one thing, leave. Blocking, with a deadline."""
+
+from __future__ import annotations
+
+import grp
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from soniqd.control.codec import LineBuffer, decode_response, encode_request
+from soniqd.control.message import Failed, Request, Succeeded
+from soniqd.errors import ControlError, DaemonUnreachableError
+
+DEFAULT_TIMEOUT_S = 10.0
+
+_ADVICE: dict[tuple[type[OSError], ...], str] = {
+    (FileNotFoundError, NotADirectoryError): (
+        "there is no such socket: is it running (systemctl status soniqd)? "
+        "If it listens elsewhere, name its configuration (-c) or its socket (--socket)"
+    ),
+    (ConnectionRefusedError,): (
+        "nobody listens there: it has died or was killed; its log tells why (journalctl -u soniqd), "
+        "systemctl start soniqd starts it"
+    ),
+    (PermissionError,): "permission denied: use sudo, or become a member of group {group}",
+    (TimeoutError,): "no answer within {timeout_s:g} s: see its log (journalctl -u soniqd)",
+    (BlockingIOError,): "too many clients are waiting: see its log (journalctl -u soniqd)",
+    (ConnectionError,): "it broke the connection: is it stopping?",
+}
+_RECEIVE_SIZE = 64 * 1024
+_LONGEST_PATH = 107  # unix(7): sun_path, without its zero byte
+
+
+class ControlClient:
+    """Asks the daemon that listens on ``path``. Each call is a connection of its own."""
+
+    def __init__(self, path: Path, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+        self._path = path
+        self._timeout_s = timeout_s
+
+    def call(
+        self, command: str, params: Mapping[str, Any] | None = None, *, timeout_s: float | None = None
+    ) -> dict[str, Any]:
+        """Return the command's result.
+
+        Raises DaemonUnreachableError when nobody answers in time, and ControlError when the daemon refuses: its
+        ``context`` has the error's ``code`` and ``problems``.
+        """
+        timeout_s = self._timeout_s if timeout_s is None else timeout_s
+        request = Request(1, command, dict(params or {}))
+        try:
+            with self._connected(timeout_s) as connection:
+                response = decode_response(_exchange(connection, encode_request(request), timeout_s))
+        except OSError as error:
+            raise DaemonUnreachableError(self._advice(error, timeout_s)) from error
+        match response:
+            case Succeeded(result=result):
+                return result
+            case Failed(code=code, message=message, problems=problems):
+                raise ControlError(message, code=code, problems=problems)
+
+    @contextmanager
+    def _connected(self, timeout_s: float) -> Iterator[socket.socket]:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(timeout_s)
+            if len(os.fsencode(self._path)) <= _LONGEST_PATH:
+                connection.connect(str(self._path))
+            else:
+                folder = os.open(self._path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+                try:
+                    connection.connect(f"/proc/self/fd/{folder}/{self._path.name}")
+                finally:
+                    os.close(folder)
+            yield connection
+
+    def _advice(self, error: OSError, timeout_s: float) -> str:
+        reason = (error.strerror or str(error)).lower()
+        for kinds, wording in _ADVICE.items():
+            if isinstance(error, kinds):
+                reason = wording.format(path=self._path, timeout_s=timeout_s, group=_group_of(self._path))
+                break
+        return f"cannot reach soniqd on {self._path}: {reason}"
+
+
+def _exchange(connection: socket.socket, request: bytes, timeout_s: float) -> bytes:
+    deadline = time.monotonic() + timeout_s
+    with suppress(BrokenPipeError, ConnectionResetError):  # it may have refused us before reading: that is an answer
+        connection.sendall(request)
+    lines = LineBuffer()
+    while (line := lines.next_line()) is None:
+        remaining_s = deadline - time.monotonic()
+        if remaining_s <= 0:
+            raise TimeoutError
+        connection.settimeout(remaining_s)
+        data = connection.recv(_RECEIVE_SIZE)
+        if not data:
+            raise ConnectionResetError
+        lines.feed(data)
+    return line
+
+
+def _group_of(path: Path) -> str:
+    try:
+        return grp.getgrgid(path.lstat().st_gid).gr_name
+    except (OSError, KeyError):
+        return "of the socket"

@@ -118,7 +118,7 @@ def _declare(handler: Callable[..., Any], name: str, defaults: Defaults, options
         is_async=is_async,
         queue="default" if queue is None else values.queue_name(queue),
         priority=defaults.priority if priority is None else values.priority(priority),
-        max_retries=defaults.max_retries if retries is None else _retries(retries),
+        max_retries=defaults.max_retries if retries is None else values.count("retries", retries),
         retry=_retry_rule(options),
         timeout_s=None if timeout is None else values.seconds("timeout", timeout),
         unique=values.boolean("unique", options.get("unique", False)),
@@ -156,12 +156,6 @@ def _one_of(options: JobOptions, first: str, second: str) -> Any:
     if len(given) == 2 and given[0] != given[1]:
         raise ValueError(f"{first} and {second} say different things: {given[0]!r} and {given[1]!r}")
     return given[0] if given else None
-
-
-def _retries(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**31 - 1:
-        raise ValueError(f"retries must be a whole number from 0, not {value!r}")
-    return value
 
 
 def _retry_rule(options: JobOptions) -> RetryRule:

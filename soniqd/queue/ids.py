@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from uuid import UUID
 
 from soniqd.model import JobId
 
@@ -28,3 +29,11 @@ def new_job_id() -> JobId:
     )
     text = f"{value:032x}"
     return JobId(f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}")
+
+
+def parse_job_id(value: str | UUID) -> JobId | None:
+    """Return the canonical text of an id; None for what no job can have as its id."""
+    try:
+        return JobId(str(value if isinstance(value, UUID) else UUID(value)))
+    except (ValueError, AttributeError, TypeError):
+        return None

@@ -30,6 +30,8 @@ RunTime = datetime | timedelta | int | float
 
 Validation = Literal["strict", "warn", "none"]
 
+_MOST_WARNED = 1000  # names are the caller's: made-up ones must not pile up
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -57,12 +59,16 @@ class Recipe:
     delay_s: float | None
     producer_id: str
 
-    def make(self, args: dict[str, Any], dedup_key: str | None = None) -> NewJob:
-        """Return the job for these arguments; raises InvalidArgumentsError."""
+    def check(self, args: dict[str, Any]) -> None:
+        """Raise InvalidArgumentsError unless the task can be called with these, as far as is known here."""
         if self.args_model is not None:
             validate_with_model(self.args_model, self.name, args)
         elif self.task is not None:
             self.task.check_arguments(args)
+
+    def make(self, args: dict[str, Any], dedup_key: str | None = None) -> NewJob:
+        """Return the job for these arguments; raises InvalidArgumentsError."""
+        self.check(args)
         return NewJob(
             new_job_id(),
             self.name,
@@ -174,7 +180,8 @@ class JobMaker:
                 task_name=name,
             )
         if self.validation == "warn" and name not in self._warned:
-            self._warned.add(name)
+            if len(self._warned) < _MOST_WARNED:
+                self._warned.add(name)
             emit(catalogue.UNREGISTERED_TASK, job_name=name)
 
     def _producer(self) -> str:
@@ -225,10 +232,15 @@ def arguments(args: Any, keywords: dict[str, Any]) -> dict[str, Any]:
         raise InvalidArgumentsError(
             f"cannot enqueue: arguments come both in args= and as keywords ({', '.join(keywords)}); use one of the two"
         )
+    return argument_dict(args)
+
+
+def argument_dict(args: Any) -> dict[str, Any]:
+    """Return the arguments that a dict or a pydantic model holds; raises InvalidArgumentsError."""
     if hasattr(args, "model_dump"):
         args = args.model_dump(mode="json")
     if not isinstance(args, dict):
-        raise InvalidArgumentsError(f"cannot enqueue: args must be a dict or a model, not {args!r}")
+        raise InvalidArgumentsError(f"cannot enqueue: arguments must be a dict or a pydantic model, not {args!r}")
     return args
 
 

@@ -25,6 +25,11 @@ def queue_name(value: Any) -> str:
     return _short_text("queue", value, LONGEST_NAME)
 
 
+def schedule_name(value: Any) -> str:
+    """Accept a schedule's name."""
+    return _short_text("a schedule's name", value, LONGEST_NAME)
+
+
 def dedup_key(value: Any) -> str:
     """Accept a dedup key."""
     return _short_text("dedup_key", value, LONGEST_DEDUP_KEY)
@@ -54,6 +59,20 @@ def boolean(what: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError(f"{what} must be True or False, not {value!r}")  # noqa: TRY004
     return value
+
+
+def count(what: str, value: Any, *, least: int = 0) -> int:
+    """Accept a whole number from ``least``."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value < _INT32 - 1:
+        raise ValueError(f"{what} must be a whole number from {least}, not {value!r}")
+    return int(value)
+
+
+def instant(what: str, value: Any) -> datetime | None:
+    """Accept an aware datetime, or None."""
+    if value is None or (isinstance(value, datetime) and value.tzinfo is not None):
+        return value
+    raise ValueError(f"{what} must be a datetime with a timezone, not {value!r}")
 
 
 def model(value: Any) -> type[Any] | None:

@@ -1,6 +1,6 @@
 # Everything happens in .venv, which the first target that needs it makes. PYTHON=... chooses another interpreter.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format clean
+.PHONY: help run test lint format deb clean
 SHELL := /bin/sh
 BIN := .venv/bin
 DEMO := etc/demo/soniq.toml
@@ -29,6 +29,10 @@ lint: .venv/.developer ## check style, types, layers and spelling
 format: .venv/.developer ## format the code, and fix what can be fixed safely
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+deb: .venv/.installed ## build the Debian package into dist/
+	@$(BIN)/python -m pip install --quiet --group packaging
+	$(BIN)/python packaging/build.py
 
 clean: ## remove what the other targets made
 	rm -rf .venv build dist var .*_cache .coverage* soniqd.egg-info

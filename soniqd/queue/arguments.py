@@ -47,9 +47,15 @@ class HandlerSignature:
             if name == self.context:
                 problems.append(f"{name!r} is the JobContext, which the worker hands in")
             elif name not in self.accepted and not self.open_ended:
-                near = get_close_matches(str(name), self.accepted, n=1)
-                problems.append(f"unknown argument {name!r}" + (f", did you mean {near[0]!r}?" if near else ""))
+                problems.append(f"unknown argument {name!r}{_advice(name, self.accepted)}")
         return problems
+
+
+def _advice(name: Any, accepted: frozenset[str]) -> str:
+    if name in ENQUEUE_OPTIONS:
+        return f" (the option {name}= goes into .options({name}=...) or app.enqueue)"
+    near = get_close_matches(str(name), accepted, n=1)
+    return f", did you mean {near[0]!r}?" if near else ""
 
 
 def _missing(name: str) -> str:

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from soniqd.queue.metrics import GuardedMetrics, NullMetricsSink
+
+START: dict[str, Any] = {"job_id": "id", "job_name": "task", "queue": "default", "attempt": 1}
+END: dict[str, Any] = {"job_id": "id", "job_name": "task", "queue": "default", "status": "done", "duration_s": 0.1}
+
+
+class Recorder:
+    def __init__(self):
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+
+    async def record_job_start(self, **fields):
+        self.calls.append(("start", fields))
+
+    def record_job_end(self, **fields):
+        self.calls.append(("end", fields))
+
+
+async def test_a_sink_gets_both_calls_whether_its_methods_are_async_or_not():
+    sink = Recorder()
+    metrics = GuardedMetrics(sink)
+    await metrics.job_started(**START)
+    await metrics.job_ended(**END)
+    assert sink.calls == [("start", START), ("end", {**END, "error": None})]
+
+
+async def test_a_raising_sink_is_logged_and_nothing_else(caplog):
+    class Broken(NullMetricsSink):
+        async def record_job_start(self, **fields):
+            raise RuntimeError("no socket")
+
+    metrics = GuardedMetrics(Broken())
+    with caplog.at_level(logging.WARNING, "soniqd"):
+        await metrics.job_started(**START)
+    (record,) = caplog.records
+    assert record.event == "metrics_sink_failed"
+    assert "no socket" in record.getMessage()
+
+
+def test_the_null_sink_need_not_be_called():
+    assert not GuardedMetrics(NullMetricsSink()).active
+    assert GuardedMetrics(Recorder()).active
+
+
+async def test_the_null_sink_can_be_called():
+    await NullMetricsSink().record_job_start(**START)
+    await NullMetricsSink().record_job_end(**END)

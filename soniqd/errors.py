@@ -6,6 +6,7 @@ refused, and never holds a database password. ``code`` is stable, for programs; 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -81,6 +82,20 @@ class DatabaseUnavailableError(DatabaseError):
     """The database cannot be reached, or broke the connection: trying again later can succeed."""
 
     code = "SONIQ_DATABASE_UNAVAILABLE"
+
+
+class OutcomeRefusedError(DatabaseError):
+    """The database cannot store what some outcomes hold, for example a result; nothing was written for those jobs.
+
+    ``refused`` maps them to the reason; ``changed`` are the jobs of the same batch whose outcomes were written.
+    """
+
+    code = "SONIQ_OUTCOME_REFUSED"
+
+    def __init__(self, message: str, *, refused: Mapping[str, str], changed: frozenset[str]) -> None:
+        super().__init__(message)
+        self.refused = refused
+        self.changed = changed
 
 
 class SchemaError(DatabaseError):

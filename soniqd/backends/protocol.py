@@ -197,7 +197,9 @@ class JobStore(Protocol):
 
         A job missing from the answer had been taken away: nothing was written for it. Safe to repeat after a lost
         connection: what was written before is then missing from the answer and nothing is written twice, so a
-        caller that repeats must ask ``settled`` before it reports a fence as lost.
+        caller that repeats must ask ``settled`` before it reports a fence as lost. If the database cannot store what
+        an outcome holds, everything else is written and :class:`~soniqd.errors.OutcomeRefusedError` names the rest:
+        those jobs are still held, and the caller answers with another outcome.
         """
 
     async def settled(self, outcomes: Sequence[Outcome]) -> frozenset[JobId]:

@@ -42,7 +42,8 @@ class DatabaseTable(_Table):
     """``[database]``: where jobs live."""
 
     url: str = Field(
-        "sqlite:///soniq.db", repr=False, description='"postgresql://..." or "sqlite:///path"; ${VAR} is replaced')
+        "sqlite:///soniq.db", repr=False, description='"postgresql://..." or "sqlite:///path"; ${VAR} is replaced'
+    )
     url_file: Path | None = Field(
         None, description="file that holds the url, for secrets; relative to $CREDENTIALS_DIRECTORY if that is set"
     )

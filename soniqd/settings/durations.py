@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, WithJsonSchema
 
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PATTERN = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*")
@@ -31,5 +31,18 @@ def _expected(value: object) -> str:
     return f'expected a duration such as "500ms", "30s", "5m" or a number of seconds, got {written}'
 
 
-Duration = Annotated[float, BeforeValidator(parse_duration_s)]
+def format_duration(seconds: float) -> str:
+    """Write seconds as a person would, so that ``parse_duration_s`` gives them back."""
+    if not seconds:
+        return "0s"
+    for unit, size_s in reversed(_UNITS_S.items()):
+        count = seconds / size_s
+        if count >= 1 and count == int(count):
+            return f"{int(count)}{unit}"
+    return f"{seconds!r}s"
+
+
+_JSON_SCHEMA = {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": f"^{_PATTERN.pattern}$"}]}
+
+Duration = Annotated[float, BeforeValidator(parse_duration_s), WithJsonSchema(_JSON_SCHEMA)]
 """A setting in seconds that may be written with a unit."""

@@ -1,0 +1,140 @@
+"""Commands that change what the daemon does: ``reload``, ``drain``, ``resume``, ``stop``."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+
+from soniqd.cli.options import DURATION, json_option
+from soniqd.cli.render import print_json, print_line
+from soniqd.cli.session import Session
+from soniqd.cli.wording import count, duration
+from soniqd.errors import ControlError, DaemonUnreachableError
+
+_RELOAD_TIMEOUT_S = 900.0
+"""A reload imports the application; the daemon has its own deadline for that."""
+_POLL_S = 0.2
+
+
+@click.command()
+@click.option(
+    "--timeout", type=DURATION, default=_RELOAD_TIMEOUT_S, show_default="15m", help="How long to wait for the result."
+)
+@json_option
+@click.pass_obj
+def reload(session: Session, *, timeout: float) -> None:
+    """Read the configuration and the jobs modules again, then replace the processes one by one.
+
+    Waits for the result. If the new code cannot be imported, the old one goes on and the command fails.
+    """
+    answer = session.daemon().call("reload", timeout_s=timeout)
+    if session.as_json:
+        print_json(answer)
+    else:
+        replaced = count(answer.get("replaced", 0), "process", "processes")
+        print_line(
+            f"reloaded: generation {answer.get('generation')}, {replaced} replaced in "
+            f"{duration(answer.get('duration_s'))}"
+        )
+
+
+@click.command()
+@click.argument("group", required=False)
+@click.option("--wait", is_flag=True, help="Wait until no job runs any more.")
+@click.option("--timeout", type=DURATION, help="How long --wait waits at most.")
+@json_option
+@click.pass_obj
+def drain(session: Session, group: str | None, *, wait: bool, timeout: float | None) -> None:
+    """Let a group of workers, or all, claim nothing more; what runs goes on. `resume` ends it."""
+    if timeout is not None and not wait:
+        raise click.UsageError("--timeout belongs to --wait")
+    answer = session.daemon().call("drain", {"group": group, "wait": False})
+    if wait:
+        answer = {**answer, "in_flight": _wait_until_drained(session, answer["groups"], timeout)}
+    if session.as_json:
+        print_json(answer)
+        return
+    running = answer["in_flight"]
+    rest = f"{count(running, 'job')} still running" if running else "no job is running"
+    print_line(f"{_named(answer)} claim nothing more; {rest}")
+
+
+@click.command()
+@click.argument("group", required=False)
+@json_option
+@click.pass_obj
+def resume(session: Session, group: str | None) -> None:
+    """Let a drained group of workers, or all, claim jobs again."""
+    answer = session.daemon().call("resume", {"group": group})
+    if session.as_json:
+        print_json(answer)
+    else:
+        print_line(f"{_named(answer)} claim jobs again")
+
+
+@click.command()
+@click.option("--wait", is_flag=True, help="Wait until the daemon is gone.")
+@click.option("--timeout", type=DURATION, help="How long --wait waits at most.")
+@json_option
+@click.pass_obj
+def stop(session: Session, *, wait: bool, timeout: float | None) -> None:
+    """Drain and leave, as SIGTERM does. Under systemd use `systemctl stop`, or it is started again."""
+    if timeout is not None and not wait:
+        raise click.UsageError("--timeout belongs to --wait")
+    answer = session.daemon().call("stop")
+    if wait:
+        _wait_until_gone(session, timeout)
+    if session.as_json:
+        print_json(answer)
+    else:
+        print_line("soniqd is gone" if wait else "soniqd is stopping: running jobs may finish first")
+
+
+def _wait_until_drained(session: Session, groups: list[str], timeout_s: float | None) -> int:
+    deadline = _Deadline(timeout_s)
+    while running := _in_flight(session, groups):
+        if not deadline.wait():
+            raise ControlError(
+                f"cannot drain {', '.join(groups)} within {duration(timeout_s)}: {count(running, 'job')} still running"
+            )
+    return 0
+
+
+def _in_flight(session: Session, groups: list[str]) -> int:
+    rows: list[dict[str, Any]] = [
+        row for row in session.daemon().call("status").get("groups", ()) if row.get("name") in groups
+    ]
+    if resumed := [row["name"] for row in rows if not row.get("paused")]:
+        raise ControlError(f"cannot drain {', '.join(resumed)}: resumed by somebody else meanwhile")
+    return sum(int(row.get("in_flight", 0)) for row in rows)
+
+
+def _wait_until_gone(session: Session, timeout_s: float | None) -> None:
+    deadline = _Deadline(timeout_s)
+    while True:
+        try:
+            session.daemon().call("status")
+        except DaemonUnreachableError:
+            return
+        if not deadline.wait():
+            raise ControlError(f"soniqd is not gone within {duration(timeout_s)}: it still drains")
+
+
+def _named(answer: dict[str, Any]) -> str:
+    return "workers of " + ", ".join(answer.get("groups", ()))
+
+
+class _Deadline:
+    """Pauses between two looks until its time is over; None is never."""
+
+    def __init__(self, timeout_s: float | None) -> None:
+        self._at = None if timeout_s is None else time.monotonic() + timeout_s
+
+    def wait(self) -> bool:
+        """Pause; return whether there is time for another look."""
+        if self._at is not None and time.monotonic() >= self._at:
+            return False
+        time.sleep(_POLL_S)
+        return True

@@ -1,0 +1,74 @@
+"""``soniqctl queues``: list, pause, resume."""
+
+from __future__ import annotations
+
+import click
+
+from soniqd.cli.options import json_option
+from soniqd.cli.render import print_json, print_line, print_table
+from soniqd.cli.session import Session
+from soniqd.cli.wording import duration
+
+
+@click.group()
+def queues() -> None:
+    """List, pause and resume queues."""
+
+
+@queues.command("list")
+@json_option
+@click.pass_obj
+def list_queues(session: Session) -> None:
+    """List queues with their jobs; `oldest` is the age of the oldest one that could run."""
+    records = session.with_backend(lambda backend: backend.list_queues())
+    if session.as_json:
+        print_json(
+            [{**record.stats, "paused": record.paused, "oldest_queued_s": record.oldest_queued_s} for record in records]
+        )
+        return
+    rows = [
+        (
+            record.name,
+            "paused" if record.paused else "running",
+            record.stats["queued"],
+            record.stats["processing"],
+            record.stats["done"],
+            record.stats["dead_letter"],
+            record.stats["cancelled"],
+            duration(record.oldest_queued_s),
+        )
+        for record in records
+    ]
+    print_table(
+        ("queue", "state", "queued", "processing", "done", "dead letters", "cancelled", "oldest"),
+        rows,
+        empty="no queues",
+    )
+
+
+@queues.command()
+@click.argument("queue")
+@json_option
+@click.pass_obj
+def pause(session: Session, queue: str) -> None:
+    """Let no worker of any host claim from a queue."""
+    _set_paused(session, queue, paused=True)
+
+
+@queues.command()
+@click.argument("queue")
+@json_option
+@click.pass_obj
+def resume(session: Session, queue: str) -> None:
+    """Let workers claim from a queue again."""
+    _set_paused(session, queue, paused=False)
+
+
+def _set_paused(session: Session, queue: str, *, paused: bool) -> None:
+    changed = session.with_backend(lambda backend: backend.set_queue_paused(queue, paused=paused))
+    if session.as_json:
+        print_json({"queue": queue, "paused": paused, "changed": changed})
+    else:
+        print_line(
+            f"{queue} {'is' if changed else 'was'} {'paused' if paused else 'running'}{'' if changed else ' already'}"
+        )

@@ -1,0 +1,92 @@
+"""The ``soniqd`` command."""
+
+from __future__ import annotations
+
+# argparse, because click would stay in the master's memory for as long as it lives.
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from soniqd.errors import ConfigurationError, SoniqError
+from soniqd.log.redact import redact
+from soniqd.settings.daemon import DaemonSettings
+from soniqd.settings.load import DEFAULT_PATH, load_daemon_settings
+from soniqd.version import __version__
+
+EX_OK = 0
+EX_SOFTWARE = 70
+EX_TEMPFAIL = 75
+EX_CONFIG = 78
+"""sysexits.h; systemd's RestartPreventExitStatus=78 keeps a broken configuration from looping."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the daemon, or check its configuration; return the exit code."""
+    options = _parse(arguments)
+    path = _config_path(options.config)
+    try:
+        settings = load_daemon_settings(path, environ=os.environ)
+        if options.test:
+            return _test(settings, path)
+        return _run(settings, path)
+    except ConfigurationError as error:
+        return _tell(error.problems or (str(error),), EX_CONFIG)
+    except SoniqError as error:
+        return _tell((str(error),), EX_TEMPFAIL)
+    except Exception as error:  # noqa: BLE001  the last boundary: the exit code tells systemd what it was
+        print(redact(traceback.format_exc()), end="", file=sys.stderr)  # noqa: T201
+        return _tell((f"internal error: {error!r}",), EX_SOFTWARE)
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="soniqd",
+        description="Supervise worker and scheduler processes that run background jobs.",
+        epilog="Exit codes: 0 ok, 70 internal error, 75 temporary failure, 78 configuration error.",
+    )
+    parser.add_argument(
+        "-c", "--config", metavar="FILE", type=Path, help=f"configuration, default $SONIQ_CONFIG or {DEFAULT_PATH}"
+    )
+    parser.add_argument(
+        "-t", "--test", action="store_true", help="check the configuration, import the jobs modules, and exit"
+    )
+    parser.add_argument("--version", action="version", version=f"soniqd {__version__}")
+    return parser.parse_args(arguments)
+
+
+def _config_path(given: Path | None) -> Path:
+    path = given or Path(os.environ.get("SONIQ_CONFIG") or DEFAULT_PATH)
+    if path == DEFAULT_PATH and given is None and not path.exists():
+        problem = f"{path}: there is no such file: write one, or name another with -c FILE"
+        raise SystemExit(_tell((problem,), EX_CONFIG))
+    return path.absolute()
+
+
+def _test(settings: DaemonSettings, path: Path) -> int:
+    from soniqd.supervisor import check  # noqa: PLC0415  not before the settings are known to be good
+
+    if problems := check(settings):
+        return _tell(problems, EX_CONFIG)
+    print(f"{path}: the configuration is good, and the jobs modules can be imported")  # noqa: T201
+    return EX_OK
+
+
+def _run(settings: DaemonSettings, path: Path) -> int:
+    from soniqd.log.setup import configure_logging  # noqa: PLC0415  not before the settings are known to be good
+    from soniqd.supervisor import run  # noqa: PLC0415
+
+    configure_logging(settings.soniqd.log_level, settings.soniqd.log_format)
+    return run(settings, path)
+
+
+def _tell(problems: Sequence[str], code: int) -> int:
+    for problem in problems:
+        print(f"soniqd: {redact(problem)}", file=sys.stderr)  # noqa: T201
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+"""``soniqctl status``: what runs, what is wrong, once or again and again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from typing import Any
+
+import click
+
+from soniqd.cli.options import DURATION, json_option
+from soniqd.cli.render import Tone, print_fields, print_json, print_line, print_table
+from soniqd.cli.session import Session
+from soniqd.cli.wording import count, duration
+from soniqd.errors import ControlError, DaemonUnreachableError
+
+_UNHEALTHY = frozenset({"hung", "misconfigured", "waiting"})
+_CLEAR = "\x1b[H\x1b[2J"
+
+
+@click.command()
+@click.option("--watch", is_flag=True, help="Show it again and again, until Ctrl-C.")
+@click.option("--interval", type=DURATION, default=1.0, show_default="1s", help="Pause between two looks with --watch.")
+@json_option
+@click.pass_obj
+def status(session: Session, *, watch: bool, interval: float) -> None:
+    """Show the daemon, its processes and what is wrong with them."""
+    if not watch:
+        _show(session, session.daemon().call("status"))
+        return
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            _look(session)
+            time.sleep(interval)
+
+
+def _look(session: Session) -> None:
+    """Show one look; a daemon that is away for now is something to show, too."""
+    try:
+        answer = session.daemon().call("status")
+    except DaemonUnreachableError as error:
+        if session.as_json:
+            click.echo(json.dumps({"state": "unreachable", "error": str(error)}))
+        else:
+            _begin()
+            print_line(str(error), tone="bad")
+        return
+    if session.as_json:
+        click.echo(json.dumps(answer))
+    else:
+        _begin()
+        _show(session, answer)
+    sys.stdout.flush()
+
+
+def _begin() -> None:
+    if sys.stdout.isatty():
+        click.echo(_CLEAR, nl=False)
+    else:
+        click.echo()
+
+
+def _show(session: Session, answer: dict[str, Any]) -> None:
+    if session.as_json:
+        print_json(answer)
+        return
+    try:
+        _print(answer)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ControlError(f"cannot read the daemon's status: {error!r}: is soniqctl of the same version?") from error
+
+
+def _print(answer: dict[str, Any]) -> None:
+    children = answer["children"]
+    for text, tone in _complaints(answer):
+        print_line(text, tone=tone)
+    print_fields(
+        [
+            ("soniqd", f"{answer['state']}, version {answer['version']}, pid {answer['pid']}"),
+            ("up", f"{duration(answer.get('uptime_s'))}, generation {answer['generation']}"),
+            ("database", f"{answer['database']}, {answer.get('location') or '-'}"),
+            ("config", answer.get("config")),
+            ("last reload", _last_reload(answer.get("last_reload"))),
+        ]
+    )
+    print_line("")
+    print_table(
+        ("slot", "state", "pid", "up", "running", "done", "failed", "gen", "restarts", "last exit"),
+        [_row(child) for child in children],
+        empty="no child processes",
+    )
+
+
+def _row(child: dict[str, Any]) -> tuple[object, ...]:
+    up = duration(child["uptime_s"]) if child["pid"] else None
+    counts = (child["in_flight"], child.get("done"), child.get("failed"))
+    # A scheduler runs no jobs: dashes instead of zeros that look like news.
+    shown = counts if child["role"] == "worker" else (None, None, None)
+    return (
+        child["slot"],
+        child["state"],
+        child["pid"],
+        up,
+        *shown,
+        child["generation"],
+        child["restarts"],
+        child.get("last_exit"),
+    )
+
+
+def _complaints(answer: dict[str, Any]) -> list[tuple[str, Tone]]:
+    """Say first what an operator has to know."""
+    found: list[tuple[str, Tone]] = []
+    if answer["database"] != "up":
+        found.append((f"! the database is {answer['database']}: nothing is claimed until it is back", "bad"))
+    failure = (answer.get("last_reload") or {}).get("error")
+    if failure:
+        found.append((f"! the last reload failed, generation {answer['generation']} goes on: {failure}", "bad"))
+    for child in answer["children"]:
+        if child["state"] in _UNHEALTHY:
+            exits = f", last exit: {child['last_exit']}" if child.get("last_exit") else ""
+            found.append((f"! {child['slot']} is {child['state']}{exits}", "bad"))
+    found.extend(
+        (f"! {group['name']} is drained: soniqctl resume {group['name']} lets it claim again", "warn")
+        for group in answer.get("groups", ())
+        if group.get("paused")
+    )
+    if pending := answer.get("pending_releases"):
+        found.append((f"! jobs of {count(pending, 'dead worker')} wait for the database to be requeued", "warn"))
+    return found
+
+
+def _last_reload(result: dict[str, Any] | None) -> str | None:
+    if not result:
+        return None
+    if result.get("error"):
+        return f"failed: {result['error']}"
+    replaced = count(result.get("replaced", 0), "process", "processes")
+    return f"generation {result.get('generation')}, {replaced} replaced in {duration(result.get('duration_s'))}"

@@ -11,6 +11,52 @@ JOB_FENCED = Event(
     "job_fenced", WARNING, "job {job_id} was taken away from worker {worker_id}: its late {outcome} is refused"
 )
 
+JOB_RETRIED = Event(
+    "job_retried",
+    WARNING,
+    "{job_name} ({job_id}) failed in attempt {attempt} of {max_attempts}, again in {delay_s:g} s: {error}",
+)
+JOB_DEAD_LETTERED = Event(
+    "job_dead_lettered", ERROR, "{job_name} ({job_id}) is a dead letter now, {reason}: {error}"
+)
+JOB_INTERRUPTED = Event("job_interrupted", INFO, "{job_name} ({job_id}) was cut short and is queued again")
+JOB_OVERRUN = Event(
+    "job_overrun", WARNING, "{job_name} ({job_id}) {what} after {ran_s:.1f} s, with a timeout of {timeout_s:g} s"
+)
+JOB_RESULT_DROPPED = Event(
+    "job_result_dropped", WARNING, "{job_name} ({job_id}) is done, its result is not kept: {error}"
+)
+JOB_LEFT_BEHIND = Event(
+    "job_left_behind", WARNING, "{job_name} ({job_id}) does not end: its job is queued again, its code left behind"
+)
+JOB_ENDED_TOO_LATE = Event(
+    "job_ended_too_late", WARNING, "{job_name} ({job_id}) ended after its job was given back: what it did is not kept"
+)
+HOOKS_CUT_SHORT = Event("hooks_cut_short", WARNING, "the hooks after {job_name} ({job_id}) were cut short: {error}")
+RETRY_POLICY_FAILED = Event(
+    "retry_policy_failed", ERROR, "the retry policy failed for {job_name} ({job_id}), its task's rule is used: {error}"
+)
+OUTCOME_REFUSED = Event(
+    "outcome_refused", ERROR, "the database refuses what job {job_id} ended with, {outcome} is kept without: {error}"
+)
+OUTCOMES_UNWRITTEN = Event(
+    "outcomes_unwritten", ERROR, "worker {worker_id} leaves with {count} outcomes unwritten: those jobs will run again"
+)
+LOST_CLAIMS_FOUND = Event(
+    "lost_claims_found", WARNING, "worker {worker_id} found {count} jobs that a broken claim had taken: it runs them"
+)
+PREFETCHED_GIVEN_BACK = Event(
+    "prefetched_given_back", DEBUG, "worker {worker_id} gave {count} jobs back that found no slot in time"
+)
+WORKER_RENEWED = Event(
+    "worker_renewed", WARNING, "worker {worker_id} was declared lost though it lives: it goes on as {successor_id}"
+)
+WORKER_DATABASE_LOST = Event("worker_database_lost", WARNING, "worker {worker_id} lost the database: {error}")
+WORKER_DATABASE_BACK = Event(
+    "worker_database_back", INFO, "worker {worker_id} has the database back after {outage_s:.1f} s"
+)
+WORKER_DUTY_FAILED = Event("worker_duty_failed", WARNING, "worker {worker_id} cannot {duty} now: {error}")
+
 # applications (queue/, app/)
 HOOK_FAILED = Event("hook_failed", WARNING, "hook {hook} failed for {job_name} ({job_id}): {error}")
 METRICS_SINK_FAILED = Event(
@@ -44,7 +90,9 @@ CHILD_CANNOT_WORK = Event("child_cannot_work", ERROR, "{slot} cannot work: {erro
 CHILD_FAILED = Event("child_failed", ERROR, "{slot} failed: {error}")
 DATABASE_AWAITED = Event("database_awaited", WARNING, "{slot} waits for the database: {error}")
 SCHEMA_UNUSABLE = Event("schema_unusable", ERROR, "{slot} waits for the database's schema: {error}")
-ORPHAN_HEARTBEAT_FAILED = Event("orphan_heartbeat_failed", WARNING, "{slot} cannot heartbeat without its master: {error}")
+ORPHAN_HEARTBEAT_FAILED = Event(
+    "orphan_heartbeat_failed", WARNING, "{slot} cannot heartbeat without its master: {error}"
+)
 
 # supervision (supervisor/)
 DAEMON_STARTED = Event("daemon_started", INFO, "soniqd {version} started with pid {pid}, jobs in {location}")
@@ -108,3 +156,5 @@ CONTROL_PEER_REFUSED = Event(
 )
 CONTROL_BUSY = Event("control_busy", WARNING, "refused a client of the control socket: it has {clients} already")
 CONTROL_HANDLER_FAILED = Event("control_handler_failed", ERROR, "cannot carry out {command}: {error}")
+STATE_DUMPED = Event("state_dumped", INFO, "state: {state}")
+SIGNAL_IGNORED = Event("signal_ignored", WARNING, "{signal} means nothing to soniqd: see soniqctl --help for what does")

@@ -1,0 +1,297 @@
+"""Asks for jobs: one statement for as many as there is room for.
+
+It asks when something was announced, when the last answer held any job (more may be there: only an empty answer shows
+that nothing is), when a time has come at which something is due, and at the poll interval behind all that. A wake-up is
+used up *before* the claim that answers it, so that one which comes while the claim is under way asks again.
+
+Room is the free slots and, at high rates, a stock of jobs for the next moments (``prefetch_s`` at the current rate).
+Jobs of that stock that find no slot for ``prefetch_ttl_s`` go back. Handlers without ``async`` are claimed for free
+threads only, once it has shown that they are slow.
+
+Failure model: while the database is away it tries again ever more slowly (see Outage). A claim whose answer was lost
+may have taken jobs: ``claims_of`` finds them, at once and again after ``_LATE_COMMIT_S``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import time
+from dataclasses import dataclass
+
+from soniqd.backends import StorageBackend
+from soniqd.errors import DatabaseError
+from soniqd.log import catalogue, emit
+from soniqd.model import ClaimedJob, WorkerId
+from soniqd.queue.registry import TaskRegistry
+from soniqd.worker.bell import Bell
+from soniqd.worker.completer import Completer
+from soniqd.worker.executor import Executor
+from soniqd.worker.options import WorkerOptions
+from soniqd.worker.outage import Outage
+
+_PROMOTE_LIMIT = 1000
+_LATE_COMMIT_S = 35.0  # beyond the deadline of a statement whose client has given up on it
+_SLOW_THREADS_S = 30.0  # how long threads that held claimed jobs up are claimed for apart
+_RATE_WINDOW_S = 0.05
+_RATE_STEP_S = 0.001
+_NEVER = -1
+_ALWAYS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    names: tuple[str, ...]
+    limit: int
+
+
+class Claimer:
+    """Keeps the executor supplied, until stopped."""
+
+    def __init__(
+        self,
+        *,
+        backend: StorageBackend,
+        worker_id: WorkerId,
+        tasks: TaskRegistry,
+        options: WorkerOptions,
+        executor: Executor,
+        completer: Completer,
+        outage: Outage,
+        until_empty: bool = False,
+    ) -> None:
+        self.worker_id = worker_id
+        self._backend = backend
+        self._tasks = tasks
+        self._options = options
+        self._queues = options.queues or None
+        self._executor = executor
+        self._completer = completer
+        self._outage = outage
+        self._until_empty = until_empty
+        self._bell = Bell()
+        self._news = True
+        self._more = False
+        self._skipped_threads = False
+        self._paused = False
+        self._stopped = False
+        self._due_at = 0.0
+        self._poll_at = 0.0
+        self._recheck_at: list[float] = []
+        self._split_until = 0.0
+        self._rate = _Rate()
+        self._names: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+        self._names_known = -1
+
+    def wake(self, *, due_in_s: float | None = None) -> None:
+        """Ask soon; with ``due_in_s``, ask when that time has come."""
+        if due_in_s is None:
+            self._news = True
+            if self._outage.is_on:
+                self._outage.retry_now()
+        else:
+            due_at = time.monotonic() + due_in_s
+            if due_at >= self._due_at:
+                return
+            self._due_at = due_at
+        self._bell.ring()
+
+    def room(self) -> None:
+        """Look again: a slot, a thread or the completer has become free."""
+        self._bell.ring()
+
+    def set_paused(self, *, paused: bool) -> None:
+        self._paused = paused
+        self._news = True
+        self._bell.ring()
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._outage.retry_now()
+        self._bell.ring()
+
+    async def run(self) -> None:
+        """Claim until stopped, or, with ``until_empty``, until nothing is left that could run now."""
+        while not self._stopped:
+            try:
+                asked = await self._turn()
+            except DatabaseError as error:
+                self._outage.lost(error)
+                await self._outage.pause()
+                continue
+            if self._until_empty and self._is_done():
+                return
+            if asked and self._wants and self._has_room():
+                await asyncio.sleep(0)
+            else:
+                await self._bell.wait(self._idle_s())
+
+    @property
+    def _wants(self) -> bool:
+        return self._news or self._more
+
+    async def _turn(self) -> bool:
+        """Do what is to be done now; return whether that was a claim."""
+        now = time.monotonic()
+        self._give_back_stale(now)
+        if self._paused or self._stopped:
+            return False
+        await self._promote(now)
+        await self._find_lost_claims(now)
+        if self._skipped_threads and self._executor.threads_free > 0:
+            self._news = True
+        if not self._wants:
+            self._executor.low_water = _ALWAYS if self._until_empty or self._skipped_threads else _NEVER
+            return False
+        asks = self._asks(now)
+        if not asks:
+            return False
+        self._news = self._more = False
+        for ask in asks:
+            await self._claim(ask)
+        spread = 0.9 + random.random() / 5  # noqa: S311  keeps a fleet's polls apart, no more
+        self._poll_at = time.monotonic() + self._options.poll_interval_s * spread
+        return True
+
+    async def _claim(self, ask: _Ask) -> None:
+        try:
+            jobs = await self._backend.claim(self.worker_id, names=ask.names, queues=self._queues, limit=ask.limit)
+        except DatabaseError:
+            self._news = True
+            self._recheck_at = [0.0, time.monotonic() + _LATE_COMMIT_S]
+            raise
+        self._outage.back()
+        self._take(jobs)
+
+    def _take(self, jobs: list[ClaimedJob]) -> None:
+        if jobs:
+            self._more = True
+            self._executor.offer(jobs)
+
+    async def _promote(self, now: float) -> None:
+        """Make due jobs claimable; a poll that finds none claims all the same."""
+        if now >= self._poll_at:
+            self._news = True
+            self._poll_at = now + self._options.poll_interval_s
+        elif now < self._due_at:
+            return
+        self._due_at = math.inf  # before the call: what is announced while it is under way counts
+        try:
+            report = await self._backend.promote_due(limit=_PROMOTE_LIMIT)
+        except DatabaseError:
+            self._due_at = 0.0
+            raise
+        self._outage.back()
+        if report.promoted:
+            self._news = True
+        if report.promoted >= _PROMOTE_LIMIT:
+            self.wake(due_in_s=0.0)
+        elif report.next_due_s is not None:
+            self.wake(due_in_s=max(0.0, report.next_due_s))
+
+    async def _find_lost_claims(self, now: float) -> None:
+        """Take the jobs that a claim has taken whose answer never came."""
+        if not self._recheck_at or now < self._recheck_at[0]:
+            return
+        held = self._executor.jobs() | self._completer.jobs()
+        claims = await self._backend.claims_of(self.worker_id)
+        self._recheck_at.pop(0)
+        lost = [job for job in claims if (job.fence.job_id, job.fence.claim_no) not in held]
+        if lost:
+            emit(catalogue.LOST_CLAIMS_FOUND, count=len(lost), worker_id=self.worker_id)
+            self._take(lost)
+
+    def _asks(self, now: float) -> list[_Ask]:
+        """Return what to claim now; sets the level at which the executor says that there is room again."""
+        executor = self._executor
+        if self._completer.is_full:
+            executor.low_water = _NEVER  # the completer rings after each write
+            return []
+        stock = self._rate.stock(executor.ended, now, self._options)
+        with_async, threaded = self._task_names()
+        waiting = executor.ready if with_async else executor.waiting
+        executor.low_water = stock // 2
+        # Above half of the stock nothing is asked for, so that each claim is worth its round trip.
+        if waiting > stock // 2:
+            return []
+        return self._split(with_async, threaded, stock, now)
+
+    def _split(self, with_async: tuple[str, ...], threaded: tuple[str, ...], stock: int, now: float) -> list[_Ask]:
+        """Divide the claim by kind of handler where slow handlers in threads would hold up claimed jobs."""
+        executor = self._executor
+        slow = now < self._split_until
+        threads = executor.threads_free - executor.parked
+        limit = executor.free + stock - executor.ready
+        self._skipped_threads = False
+        if with_async and threaded and threads > 0 and not slow:
+            return _worthwhile(_Ask(with_async + threaded, limit))
+        for_threads = min(executor.free, threads)
+        if not with_async and not slow:
+            for_threads = min(executor.free, executor.threads_free) + stock - executor.waiting
+        self._skipped_threads = bool(threaded) and for_threads <= 0
+        if self._skipped_threads:
+            executor.low_water = _ALWAYS
+        return _worthwhile(_Ask(with_async, limit), _Ask(threaded, for_threads))
+
+    def _task_names(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        if len(self._tasks) != self._names_known:
+            self._names_known = len(self._tasks)
+            self._names = (
+                tuple(task.name for task in self._tasks if task.is_async),
+                tuple(task.name for task in self._tasks if not task.is_async),
+            )
+        return self._names
+
+    def _give_back_stale(self, now: float) -> None:
+        """Let other workers have what has found no slot here for too long."""
+        if not self._executor.waiting or now - self._executor.offered_at < self._options.prefetch_ttl_s:
+            return
+        if self._executor.parked:
+            self._split_until = now + _SLOW_THREADS_S
+            self._skipped_threads = True
+        self._rate.reset(self._executor.ended, now)
+        self._more = True
+        count = self._executor.give_back()
+        emit(catalogue.PREFETCHED_GIVEN_BACK, count=count, worker_id=self.worker_id)
+
+    def _idle_s(self) -> float | None:
+        """Return how long nothing has to be done unless the bell rings."""
+        until = []
+        if self._executor.waiting:
+            until.append(self._executor.offered_at + self._options.prefetch_ttl_s)
+        if not self._paused:
+            until += [self._due_at, self._poll_at, *self._recheck_at[:1]]
+        return max(0.001, min(until) - time.monotonic()) if until else None
+
+    def _has_room(self) -> bool:
+        return not self._completer.is_full and self._executor.free > 0
+
+    def _is_done(self) -> bool:
+        busy = self._executor.in_flight or self._executor.waiting or self._completer.backlog
+        return not busy and not self._wants and self._due_at > time.monotonic()
+
+
+def _worthwhile(*asks: _Ask) -> list[_Ask]:
+    return [ask for ask in asks if ask.names and ask.limit > 0]
+
+
+class _Rate:
+    """Jobs a second, averaged over the last ``_RATE_WINDOW_S`` or so."""
+
+    def __init__(self) -> None:
+        self._per_s = 0.0
+        self._ended = 0
+        self._at = time.monotonic()
+
+    def stock(self, ended: int, now: float, options: WorkerOptions) -> int:
+        """Return how many jobs to hold ready beyond the free slots."""
+        stretch = now - self._at
+        if stretch >= _RATE_STEP_S:
+            weight = 1 - math.exp(-stretch / _RATE_WINDOW_S)
+            self._per_s += ((ended - self._ended) / stretch - self._per_s) * weight
+            self._ended, self._at = ended, now
+        return min(options.prefetch_max, int(self._per_s * options.prefetch_s))
+
+    def reset(self, ended: int, now: float) -> None:
+        self._per_s, self._ended, self._at = 0.0, ended, now

@@ -1,0 +1,199 @@
+"""Slots for running jobs, and the few claimed ones that wait for a slot."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+
+from soniqd.log import catalogue, emit
+from soniqd.model import ClaimedJob, Outcome
+from soniqd.policy.outcome import Ending, Interrupted, Unstarted, decide_outcome
+from soniqd.queue.registry import TaskRegistry
+from soniqd.worker.bell import Bell
+from soniqd.worker.options import WorkerOptions
+from soniqd.worker.run import Pipeline, Plan, Run
+
+_LONGEST_WAIT_S = 3600.0  # event loops refuse timers without an end
+Submit = Callable[[Outcome, Run | None], None]
+
+
+class Executor:
+    """Starts jobs in the order in which they were claimed, at most ``concurrency`` at once.
+
+    A job for a thread waits aside while all threads are busy, so that those behind it can start. What is given to it
+    while it is closed goes straight back.
+    """
+
+    def __init__(
+        self,
+        *,
+        tasks: TaskRegistry,
+        pipeline: Pipeline,
+        options: WorkerOptions,
+        submit: Submit,
+        on_room: Callable[[], None],
+        on_change: Callable[[], None],
+    ) -> None:
+        self._tasks = tasks
+        self._pipeline = pipeline
+        self._options = options
+        self._submit = submit
+        self._on_room = on_room
+        self._on_change = on_change
+        self._plans: dict[str, Plan] = {}
+        self._ready: deque[ClaimedJob] = deque()
+        self._parked: deque[ClaimedJob] = deque()
+        self._running: dict[Run, None] = {}
+        self._threads_busy = 0
+        self._left = Bell()
+        self._open = True
+        self.offered_at = 0.0
+        self.ended = 0
+        """Runs that have ended, ever: what the claimer measures the rate by."""
+        self.low_water = -1
+        """``on_room`` is called when no more than so many jobs wait for a slot; -1: never."""
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._running)
+
+    @property
+    def free(self) -> int:
+        return max(0, self._options.concurrency - len(self._running) - len(self._ready))
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that hold no slot yet."""
+        return len(self._ready) + len(self._parked)
+
+    @property
+    def ready(self) -> int:
+        """Jobs that wait for a slot, those for a thread that is busy not counted."""
+        return len(self._ready)
+
+    @property
+    def parked(self) -> int:
+        """Jobs that wait for a thread."""
+        return len(self._parked)
+
+    @property
+    def threads_free(self) -> int:
+        return self._options.sync_threads - self._threads_busy
+
+    def running(self) -> Iterator[Run]:
+        """Runs in flight, oldest first."""
+        return iter(tuple(self._running))
+
+    def jobs(self) -> set[tuple[str, int]]:
+        """Name every claim that is held here: (job id, claim number)."""
+        fences = [run.job.fence for run in self._running]
+        fences += [job.fence for job in (*self._ready, *self._parked)]
+        return {(fence.job_id, fence.claim_no) for fence in fences}
+
+    def offer(self, jobs: Sequence[ClaimedJob]) -> None:
+        """Take claimed jobs and start what has a slot."""
+        self.offered_at = time.monotonic()
+        self._ready.extend(jobs)
+        if self._open:
+            self._fill()
+        else:
+            self.give_back()
+
+    def set_open(self, *, is_open: bool) -> None:
+        """Closed, it starts nothing more and gives back what has not started."""
+        self._open = is_open
+        if not is_open:
+            self.give_back()
+
+    def give_back(self) -> int:
+        """Release all jobs that have not started; return how many."""
+        count = self.waiting
+        while self._ready or self._parked:
+            job = (self._ready or self._parked).popleft()
+            self._submit(decide_outcome(job, Unstarted(), result_ttl_s=0), None)
+        if count:
+            self._on_change()
+        return count
+
+    def forget_waiting(self) -> None:
+        """Drop what has not started without a word: it has been taken away already."""
+        self._ready.clear()
+        self._parked.clear()
+
+    def interrupt(self) -> None:
+        """Cut all runs short."""
+        for run in self.running():
+            run.interrupt()
+
+    def abandon(self) -> int:
+        """Give back the jobs of runs that do not end, and leave those behind; return how many."""
+        runs = tuple(self._running)
+        for run in runs:
+            run.abandoned = True
+            emit(catalogue.JOB_LEFT_BEHIND, job_id=run.job.fence.job_id, job_name=run.job.name)
+            self._settle(run, run.ending or Interrupted())
+            if run.handle is not None:
+                run.handle.cancel()
+        return len(runs)
+
+    async def wait_ended(self, left_s: Callable[[], float], *, threads_too: bool = True) -> None:
+        """Wait until nothing runs, with or without what runs in threads, or ``left_s()`` is used up."""
+        while any(threads_too or not run.in_thread for run in self._running) and (left := left_s()) > 0:
+            await self._left.wait(min(left, _LONGEST_WAIT_S))
+
+    def poke(self) -> None:
+        """Let ``wait_ended`` look at the time again."""
+        self._left.ring()
+
+    def _fill(self) -> None:
+        slots = self._options.concurrency - len(self._running)
+        while slots > 0 and self._parked and self._threads_busy < self._options.sync_threads:
+            slots -= self._start(self._parked.popleft())
+        while slots > 0 and self._ready:
+            slots -= self._start(self._ready.popleft())
+
+    def _start(self, job: ClaimedJob) -> int:
+        plan = self._plans.get(job.name) or self._plan(job)
+        if plan is None:
+            return 0
+        if not plan.task.is_async:
+            if self._threads_busy >= self._options.sync_threads:
+                self._parked.append(job)
+                return 0
+            self._threads_busy += 1
+        run = Run(job, plan)
+        self._running[run] = None
+        run.handle = asyncio.get_running_loop().create_task(self._execute(run))
+        return 1
+
+    def _plan(self, job: ClaimedJob) -> Plan | None:
+        task = self._tasks.get(job.name)
+        if task is None:  # claims ask for registered names only; a job of any other goes back as it was
+            self._submit(decide_outcome(job, Unstarted(), result_ttl_s=0), None)
+            return None
+        plan = self._plans[job.name] = Plan.of(task, default_timeout_s=self._options.job_timeout_s)
+        return plan
+
+    async def _execute(self, run: Run) -> None:
+        ending = await self._pipeline.take(run)
+        if run.abandoned:
+            emit(catalogue.JOB_ENDED_TOO_LATE, job_id=run.job.fence.job_id, job_name=run.job.name)
+            return
+        self._settle(run, ending)
+        if self._open and (self._ready or self._parked):
+            self._fill()
+        if len(self._ready) <= self.low_water:
+            self._on_room()
+        self._on_change()
+
+    def _settle(self, run: Run, ending: Ending) -> None:
+        del self._running[run]
+        run.ended_at = time.monotonic()
+        self.ended += 1
+        if not run.plan.task.is_async:
+            self._threads_busy -= 1
+        self._submit(decide_outcome(run.job, ending, result_ttl_s=self._options.result_ttl_s), run)
+        if not self._open:
+            self._left.ring()

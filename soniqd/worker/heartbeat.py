@@ -1,0 +1,118 @@
+"""The heartbeat of an unsupervised worker, from a thread of its own.
+
+A handler that keeps the event loop busy must not make its worker look dead, so the thread has its own event loop and
+its own connection. Where there is no second connection to be had (memory), the heartbeat runs on the worker's loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+from soniqd.backends import StorageBackend
+from soniqd.errors import DatabaseError
+from soniqd.log import catalogue, emit
+from soniqd.log.redact import redact
+from soniqd.model import WorkerId
+
+_CLOSE_S = 10.0
+
+
+class Heartbeat:
+    """Beats for one incarnation at a time; ``on_lost`` is called, on the worker's loop, when it was swept.
+
+    After a process was stopped and continued, or the database was away, the next beat finds out.
+    """
+
+    def __init__(
+        self,
+        *,
+        worker_id: WorkerId,
+        interval_s: float,
+        connect: Callable[[], StorageBackend] | None,
+        shared: StorageBackend,
+        on_lost: Callable[[WorkerId], None],
+    ) -> None:
+        self._worker_id = worker_id
+        self._interval_s = interval_s
+        self._connect = connect
+        self._shared = shared
+        self._on_lost = on_lost
+        self._home = asyncio.get_running_loop()
+        self._task: asyncio.Task[None] | None = None
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._stopped = False
+
+    def start(self) -> None:
+        if self._connect is None:
+            self._task = asyncio.create_task(self._beat_for_ever(self._shared), name="soniqd-heartbeat")
+        else:
+            self._thread = threading.Thread(target=self._run, name="soniqd-heartbeat", daemon=True)
+            self._thread.start()
+
+    def renew(self, worker_id: WorkerId) -> None:
+        """Beat for the next incarnation."""
+        self._worker_id = worker_id
+
+    async def close(self) -> None:
+        """Stop, within reason: a connection that hangs does not keep the process."""
+        self._stopped = True
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        if self._thread is not None:
+            self._ring()
+            await asyncio.to_thread(self._thread.join, _CLOSE_S)
+
+    def _ring(self) -> None:
+        loop, stop = self._loop, self._stop
+        if loop is not None and stop is not None and not loop.is_closed():
+            try:
+                loop.call_soon_threadsafe(stop.set)
+            except RuntimeError:
+                return  # it was closed in between: the thread is on its way out
+
+    def _run(self) -> None:
+        asyncio.run(self._beat_alone())
+
+    async def _beat_alone(self) -> None:
+        assert self._connect is not None
+        self._stop = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        if self._stopped:
+            return
+        backend = self._connect()
+        beating = asyncio.create_task(self._beat_for_ever(backend))
+        try:
+            await self._stop.wait()
+        finally:
+            beating.cancel()
+            await asyncio.gather(beating, return_exceptions=True)
+            await backend.close()
+
+    async def _beat_for_ever(self, backend: StorageBackend) -> None:
+        failing = False
+        while True:
+            try:
+                await self._beat(backend)
+                failing = False
+            except DatabaseError as error:
+                if not failing:
+                    emit(
+                        catalogue.WORKER_DUTY_FAILED,
+                        worker_id=self._worker_id,
+                        duty="write its heartbeat",
+                        error=redact(str(error)),
+                    )
+                failing = True
+            await asyncio.sleep(min(self._interval_s, 1.0) if failing else self._interval_s)
+
+    async def _beat(self, backend: StorageBackend) -> None:
+        worker_id = self._worker_id
+        await backend.open()
+        if worker_id in await backend.heartbeat([worker_id]) or worker_id != self._worker_id or self._stopped:
+            return
+        self._home.call_soon_threadsafe(self._on_lost, worker_id)

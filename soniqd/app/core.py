@@ -66,6 +66,11 @@ class AppCore:
     def is_closed(self) -> bool:
         return self._lifecycle.closed
 
+    @property
+    def owns_backend(self) -> bool:
+        """Whether the backend was made from the settings, so that another one like it can be."""
+        return self._given_backend is None
+
     async def ensure_initialized(self) -> None:
         """Open the backend if it is not open yet; raises ClosedError after ``close``."""
         await self._lifecycle.open()
@@ -98,6 +103,13 @@ class AppCore:
                 'and only "testing" (or debug) allows to delete all jobs'
             )
         await (await self._lifecycle.open()).reset()
+
+    def use_backend(self, backend: StorageBackend) -> None:
+        """Work on a backend that somebody else has opened in this process and event loop, and will close.
+
+        For a worker, which lends its own to the handlers' application, so that they need no connections beside it.
+        """
+        self._lifecycle.borrow(backend)
 
     def bind(self, database_url: str, **settings: Any) -> None:
         """Give an application that was made without a database the daemon's.

@@ -13,9 +13,10 @@ from soniqd.backends import StorageBackend
 from soniqd.errors import ConfigurationError
 from soniqd.model import ScheduleRecord
 from soniqd.model.schedule import MissedPolicy
+from soniqd.policy.cron import first_run
 from soniqd.queue import new_jobs
 from soniqd.queue.new_jobs import Options, Recipe, Target
-from soniqd.queue.periodic import DeclaredSchedule, first_tick
+from soniqd.queue.periodic import DeclaredSchedule
 from soniqd.queue.values import Seconds
 
 OpenBackend = Callable[[], Awaitable[StorageBackend]]
@@ -58,7 +59,7 @@ class Schedules:
         recipe.check(schedule.args)
         spec = schedule.spec(recipe)
         backend = await self._open()
-        await backend.put_schedules([spec], {spec.name: first_tick(spec, await backend.now())})
+        await backend.put_schedules([spec], {spec.name: first_run(spec, await backend.now())})
         return spec.name
 
     async def list(self) -> Records:

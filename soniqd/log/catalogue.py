@@ -67,6 +67,7 @@ UNREGISTERED_TASK = Event(
     WARNING,
     'enqueueing {job_name}, which is not declared here (setting enqueue_validation is "warn"); said once a name',
 )
+POOL_TOO_SMALL = Event("pool_too_small", WARNING, "{problem}: jobs will wait for each other's connections")
 
 # database (backends/)
 

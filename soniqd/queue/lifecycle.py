@@ -10,6 +10,7 @@ Where the application is used decides what it gets:
 * **In another event loop, the old one being closed** (one ``asyncio.run`` after the other): a fresh backend; memory
   goes on with what it holds.
 * **In another event loop, the old one still open** (several threads): refused. Each loop needs its own ``Soniq``.
+* **In a process that lends one** (a worker of the daemon, which has its own): that one, which is not closed here.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class BackendLifecycle:
         self._pid = 0
         self._opening: asyncio.Task[None] | None = None
         self._closed = False
+        self._lent = False
         self._set_aside: list[StorageBackend] = []
 
     @property
@@ -68,6 +70,14 @@ class BackendLifecycle:
         await asyncio.shield(self._opening)
         return self._made()
 
+    def borrow(self, backend: StorageBackend) -> None:
+        """Go on with a backend that somebody else has opened in this process and loop, and will close."""
+        self._check_not_closed()
+        if self._loop is not None or self._opening is not None:
+            raise ConfigurationError("cannot lend this Soniq a backend: it has opened its own already")
+        self._backend, self._lent = backend, True
+        self._loop, self._pid = asyncio.get_running_loop(), os.getpid()
+
     async def close(self) -> None:
         """Close what was opened here; a second call does nothing."""
         if self._closed:
@@ -82,7 +92,7 @@ class BackendLifecycle:
                 await asyncio.shield(self._opening)
         backend, self._backend = self._backend, None
         opened_in, self._loop = self._loop, None
-        if backend is not None and (opened_in is None or (opened_in is loop and here)):
+        if backend is not None and not self._lent and (opened_in is None or (opened_in is loop and here)):
             await backend.close()
 
     async def _open(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -132,6 +142,7 @@ class BackendLifecycle:
         if backend is not None:
             self._set_aside.append(backend)
         self._backend, self._loop, self._opening = None, None, None
+        self._lent = False
 
 
 def _retrieve(opening: asyncio.Task[None]) -> None:

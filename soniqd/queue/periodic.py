@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Self, get_args
 from zoneinfo import ZoneInfo
 
@@ -13,6 +13,7 @@ from croniter import croniter
 from soniqd.errors import ConfigurationError
 from soniqd.model import ScheduleSpec
 from soniqd.model.schedule import MissedPolicy, ScheduleType
+from soniqd.policy.cron import next_cron_tick
 from soniqd.queue import payload, values
 from soniqd.queue.new_jobs import Recipe
 from soniqd.queue.values import Seconds
@@ -75,14 +76,6 @@ class DeclaredSchedule:
         )
 
 
-def first_tick(spec: ScheduleSpec, now: datetime) -> datetime:
-    """Return the first tick after ``now``; an interval's ticks start one interval from it."""
-    if spec.type == "interval":
-        return now + timedelta(seconds=float(spec.value))
-    tick: datetime = croniter(spec.value, now.astimezone(ZoneInfo(spec.timezone))).get_next(datetime)
-    return tick.astimezone(UTC)
-
-
 def schedule_value(*, cron: str | None, every: Seconds | None) -> tuple[ScheduleType, str]:
     """Return a schedule's type and value; raises ValueError.
 
@@ -111,7 +104,7 @@ def cron_expression(value: Any) -> str:
     if not croniter.is_valid(expression) or any(field[0] in "RrHh" for field in expression.split()):
         raise ValueError(f'cron {expression!r} is not a cron expression such as "*/5 * * * *"')
     try:
-        croniter(expression, datetime.now(UTC)).get_next(datetime)
+        next_cron_tick(expression, "UTC", datetime.now(UTC))
     except ValueError as error:
         raise ValueError(f"cron {expression!r} never fires: {error}") from error
     return expression

@@ -9,6 +9,7 @@ It imports no job code and no worker code. Its parts:
 ``ledger``      duties towards the database: heartbeats, releases, leftovers, sweep, pruning
 ``waker``       the host's one subscription; wakes one worker per piece of work; promotes what is due
 ``commands``    what soniqctl may ask
+``signals``     what signals mean
 
 **Failure model.** A child may die at any instruction: the reaper learns it from the kernel within milliseconds, the
 machine decides, the ledger releases exactly that incarnation's jobs. The database may be away for any time: nothing

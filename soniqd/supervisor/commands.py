@@ -43,8 +43,8 @@ class Commands:
             raise ControlError(f"cannot {command}: this soniqd ({__version__}) knows {known}")
         return await handler(params)
 
-    async def _status(self, params: dict[str, Any]) -> dict[str, Any]:
-        del params
+    def state(self) -> dict[str, Any]:
+        """What ``soniqctl status --json`` shows."""
         master = self._master
         supervision = master.supervision
         return {
@@ -62,6 +62,10 @@ class Commands:
             "pending_releases": master.ledger.pending_releases,
             "last_reload": _reload_as_json(master.last_reload),
         }
+
+    async def _status(self, params: dict[str, Any]) -> dict[str, Any]:
+        del params
+        return self.state()
 
     async def _reload(self, params: dict[str, Any]) -> dict[str, Any]:
         del params

@@ -15,6 +15,7 @@ from soniqd.supervisor.check import check_modules
 from soniqd.supervisor.commands import Commands
 from soniqd.supervisor.master import Master
 from soniqd.supervisor.reaper import become_subreaper
+from soniqd.supervisor.signals import Signals
 
 
 def run(settings: DaemonSettings, config: Path | None) -> int:
@@ -38,6 +39,7 @@ async def _run(settings: DaemonSettings, config: Path | None) -> int:
 
     server = ControlServer(settings.soniqd.socket, handle, group=settings.soniqd.socket_group)
     await server.start()
+    Signals(master, state=commands.state).install()
     try:
         return await master.run()
     finally:

@@ -70,7 +70,7 @@ class Master:
         )
         self._notifier = notifier
         self._loop = asyncio.get_running_loop()
-        self._reaper = Reaper(self._loop)
+        self.reaper = Reaper(self._loop)
         self._finished: asyncio.Future[int] = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
         self._reload_waiters: list[asyncio.Future[ReloadResult]] = []
@@ -86,7 +86,6 @@ class Master:
 
     async def run(self) -> int:
         """Supervise until told to stop."""
-        self._install_signal_handlers()
         emit(catalogue.DAEMON_STARTED, version=__version__, pid=os.getpid(), location=self.backend.location)
         self._carry_out(self.supervision.start(time.monotonic()))
         self.ledger.start()
@@ -199,7 +198,7 @@ class Master:
             python=None if python is None else str(python),
             settings=dump_settings(settings),
             loop=self._loop,
-            reaper=self._reaper,
+            reaper=self.reaper,
             events=self,
         )
         self.generations[number] = generation
@@ -211,7 +210,7 @@ class Master:
             generation.retire()
 
     def _fork(self, effect: fx.Fork) -> None:
-        child = ChildProcess(effect.spec, self._loop, self._reaper)
+        child = ChildProcess(effect.spec, self._loop, self.reaper)
         self.processes[effect.spec.worker_id] = child
         self.generations[effect.spec.generation].fork(child)
 
@@ -307,17 +306,6 @@ class Master:
             ticks = {worker_id: child.tick for worker_id, child in self.processes.items() if child.pid is not None}
             self.tell(ev.Ticks(ticks))
 
-    def _install_signal_handlers(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(number, self.stop, number.name)
-        self._loop.add_signal_handler(signal.SIGQUIT, lambda: self.stop("SIGQUIT", now=True))
-        self._loop.add_signal_handler(signal.SIGHUP, self._hang_up)
-        self._loop.add_signal_handler(signal.SIGCHLD, self._reaper.reap)
-
-    def _hang_up(self) -> None:
-        task = self._loop.create_task(self.reload("SIGHUP"))
-        self._reload_task = task  # the loop itself keeps weak references only
-
     # reload
 
     def _read_settings_again(self) -> DaemonSettings:
@@ -388,8 +376,8 @@ class Master:
             await self.backend.close()
         except SoniqError as error:
             emit(catalogue.DUTY_FAILED, duty="close the database", error=str(error))
-        self._reaper.reap()
-        self._reaper.close()
+        self.reaper.reap()
+        self.reaper.close()
 
 
 def _ledger_times(settings: DaemonSettings) -> LedgerTimes:

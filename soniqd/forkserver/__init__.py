@@ -1,1 +1,27 @@
-"""forkserver."""
+"""The fork server: imports the jobs modules once and makes every child of one generation from that.
+
+It is a program of its own, ``python -m soniqd.forkserver --fd N``, started by the master in the interpreter that has
+the application's code (``[jobs] python``). The two speak :mod:`soniqd.control.fork` over a SOCK_SEQPACKET pair.
+
+States::
+
+    waiting for Boot -> importing -> Booted: serving Fork requests -> (end of file) gone
+                                  -> BootFailed: gone, exit code 78
+
+Why it can fork safely: it runs no event loop, opens no database connection and starts no thread. What it cannot
+promise is the imported code: threads that a module started are reported in ``Booted.threads`` and such a process
+refuses to fork; descriptors that a module left open are logged, since all children would share them.
+
+``--exec-child`` serves the generations that cannot fork: the process imports, answers one Fork by *becoming* that
+child, and is then an ordinary child of the master.
+
+A fork is a double fork: the intermediate process tells the child's pid and ends, so that the child is adopted by the
+nearest subreaper, the master. ``Forked`` is sent after the intermediate was reaped, hence after the adoption. The
+child has its own process group, default signal handling, fresh random state, and only the two descriptors that came
+with the request; it ends in ``os._exit``, never in the fork server's own stack.
+
+Failure model: a module that cannot be imported costs this generation, never the running one. The end of the socket
+means that the master is gone, in every state, also in the middle of an import (SIGIO): the process leaves at once. A
+fork that the kernel refuses is answered with ForkFailed and can be asked for again. Nothing is written to stdout, so
+that modules may print there. :mod:`soniqd.forkserver.loading` serves ``soniqctl worker`` just as well.
+"""

@@ -16,9 +16,7 @@ JOB_RETRIED = Event(
     WARNING,
     "{job_name} ({job_id}) failed in attempt {attempt} of {max_attempts}, again in {delay_s:g} s: {error}",
 )
-JOB_DEAD_LETTERED = Event(
-    "job_dead_lettered", ERROR, "{job_name} ({job_id}) is a dead letter now, {reason}: {error}"
-)
+JOB_DEAD_LETTERED = Event("job_dead_lettered", ERROR, "{job_name} ({job_id}) is a dead letter now, {reason}: {error}")
 JOB_INTERRUPTED = Event("job_interrupted", INFO, "{job_name} ({job_id}) was cut short and is queued again")
 JOB_OVERRUN = Event(
     "job_overrun", WARNING, "{job_name} ({job_id}) {what} after {ran_s:.1f} s, with a timeout of {timeout_s:g} s"
@@ -72,6 +70,16 @@ POOL_TOO_SMALL = Event("pool_too_small", WARNING, "{problem}: jobs will wait for
 # database (backends/)
 
 # schedules (scheduler/)
+SCHEDULER_LEADS = Event("scheduler_leads", INFO, "this scheduler leads now: it fires what is due")
+SCHEDULER_FOLLOWS = Event("scheduler_follows", INFO, "this scheduler does not lead any more")
+SCHEDULE_FIRED = Event(
+    "schedule_fired", INFO, "schedule {schedule} fired {count} of {job_name}, the last {late_s:.3f} s after its time"
+)
+SCHEDULE_REFUSED = Event("schedule_refused", ERROR, "cannot fire schedule {schedule}: {value!r} means no time: {error}")
+SCHEDULER_DATABASE_LOST = Event("scheduler_database_lost", WARNING, "the scheduler lost the database: {error}")
+SCHEDULER_DATABASE_BACK = Event(
+    "scheduler_database_back", INFO, "the scheduler has the database back after {outage_s:.1f} s"
+)
 
 # children (roles/, forkserver/)
 DESCRIPTORS_SHARED = Event(

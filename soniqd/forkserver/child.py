@@ -1,0 +1,90 @@
+"""The first steps of a child after the fork, and its last ones."""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+
+from soniqd.forkserver.boot import Generation
+from soniqd.log import catalogue, emit
+from soniqd.log.setup import configure_logging
+from soniqd.model.child import ChildSpec
+from soniqd.roles import run_child
+
+_EX_SOFTWARE = 70
+_STDERR = 2
+_MASTERS_SIGNALS = (signal.SIGINT, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A child to be, with its end of the link and its tick memory."""
+
+    spec: ChildSpec
+    link_fd: int
+    tick_fd: int
+
+
+def enter_child(request: Request, generation: Generation) -> int:
+    """Be the child until it is done; return its exit code. Only ``os._exit`` may follow."""
+    try:
+        with suppress(PermissionError):  # the leader of a session has its own group already
+            os.setpgid(0, 0)
+        reset_signals()
+        faulthandler.enable(file=_STDERR, all_threads=True)  # SIGABRT: dump every stack, then die of it
+        reseed_random()
+        gc.enable()
+        log = generation.settings.soniqd
+        configure_logging(log.log_level, log.log_format, slot=request.spec.slot)
+        return run_child(
+            request.spec,
+            link=socket.socket(fileno=request.link_fd),
+            tick_fd=request.tick_fd,
+            settings=generation.settings,
+            jobs=generation.jobs,
+        )
+    except BaseException as error:  # noqa: BLE001  nothing may unwind into the fork server's stack
+        emit(catalogue.CHILD_FAILED, exc_info=error, slot=request.spec.slot, error=f"{type(error).__name__}: {error}")
+        return _EX_SOFTWARE
+    finally:
+        _flush_everything()
+
+
+def reset_signals() -> None:
+    """Undo what the fork server and the jobs modules did, then leave the terminal's signals to the master.
+
+    Those get a handler that does nothing rather than SIG_IGN: programs that a job runs do not inherit it.
+    """
+    for signum in signal.valid_signals():
+        if signal.getsignal(signum) not in (signal.SIG_DFL, None) and signum not in (signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(signum, signal.SIG_DFL)
+    for signum in _MASTERS_SIGNALS:
+        signal.signal(signum, _do_nothing)
+    signal.set_wakeup_fd(-1)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def reseed_random() -> None:
+    """Give NumPy's global generator its own state; Python's ``random`` does that itself after a fork."""
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()
+
+
+def _do_nothing(_signum: int, _frame: object) -> None:
+    pass
+
+
+def _flush_everything() -> None:
+    with suppress(Exception):
+        logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()

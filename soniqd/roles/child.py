@@ -1,0 +1,241 @@
+"""The surroundings of a child's work: link, tick, signals, deadlines, and how it all ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Coroutine
+from typing import Any, assert_never
+
+import uvloop
+
+from soniqd.backends import StorageBackend
+from soniqd.control import link as wire
+from soniqd.errors import ConfigurationError, DatabaseError
+from soniqd.log import catalogue, emit
+from soniqd.log.redact import redact
+from soniqd.model import WorkerId
+from soniqd.model.child import ChildSpec
+from soniqd.roles.guard import Guard
+from soniqd.roles.jobs import LoadedJobs
+from soniqd.roles.link import Link
+from soniqd.roles.report import Reporter
+from soniqd.roles.scheduler import make_scheduler
+from soniqd.roles.storage import make_backend, open_patiently
+from soniqd.roles.tick import Tick
+from soniqd.roles.work import Work
+from soniqd.roles.worker import make_worker
+from soniqd.settings.daemon import DaemonSettings
+from soniqd.worker import Worker
+
+_EX_OK = 0
+_EX_SOFTWARE = 70
+_EX_TEMPFAIL = 75
+_EX_CONFIG = 78
+
+GRACE_S = 4.0
+"""What work gets beyond its drain timeout to write what became of its jobs; the master gives five seconds."""
+NOW_GRACE_S = 2.0
+"""The same for leaving now; the master gives three seconds."""
+_FAREWELL_S = 0.5
+
+
+def preload(settings: DaemonSettings) -> None:
+    """Import, before any fork, what every child would otherwise import for itself."""
+    make_backend(settings.database)
+
+
+def run_child(spec: ChildSpec, *, link: socket.socket, tick_fd: int, settings: DaemonSettings, jobs: LoadedJobs) -> int:
+    """Be this child until it is done; return the process's exit code, to be given to ``os._exit``.
+
+    The loop is left as it is: what still runs in it or in its threads ends with the process.
+    """
+    guard = Guard()
+    guard.watch_link(link, drain_timeout_s=spec.drain_timeout_s)
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    child = Child(spec, link=link, tick_fd=tick_fd, settings=settings, jobs=jobs, guard=guard, loop=loop)
+    try:
+        return loop.run_until_complete(child.run())
+    finally:
+        guard.leave_within(0)  # for writing out what is buffered, with whatever locks a hung thread holds
+
+
+class Child:
+    """One child. Everything happens on its loop, in the order in which it was asked for."""
+
+    def __init__(
+        self,
+        spec: ChildSpec,
+        *,
+        link: socket.socket,
+        tick_fd: int,
+        settings: DaemonSettings,
+        jobs: LoadedJobs,
+        guard: Guard,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._spec = spec
+        self._settings = settings
+        self._jobs = jobs
+        self._guard = guard
+        self._loop = loop
+        self._work: Work | None = None
+        self._backend: StorageBackend | None = None
+        self._phase = "starting"
+        self._paused = False
+        self._reason = ""
+        self._leave_at: float | None = None
+        self._leaving = asyncio.Event()
+        self._overdue = asyncio.Event()
+        self._heartbeat: asyncio.Task[None] | None = None
+        self._tick = Tick(tick_fd, loop)
+        self._link = Link(link, loop, on_message=self._obey, on_lost=self._orphaned)
+        self._reporter = Reporter(spec, loop, observe=self._state, send=self._link.send)
+
+    async def run(self) -> int:
+        """Work until told to leave; returns the exit code."""
+        self._loop.add_signal_handler(signal.SIGTERM, self._terminate)
+        self._loop.add_signal_handler(signal.SIGQUIT, self._leave_now, "SIGQUIT")
+        self._tick.start()
+        self._link.start()
+        self._reporter.report_now()
+        try:
+            code = await self._live()
+        except ConfigurationError as error:
+            code = _EX_CONFIG
+            self._reason = self._reason or redact(str(error))
+            emit(catalogue.CHILD_CANNOT_WORK, slot=self._spec.slot, error=self._reason)
+        except Exception as error:  # noqa: BLE001  the process boundary: whatever it is becomes a log line and a code
+            code = _EX_SOFTWARE
+            self._reason = f"{type(error).__name__}: {redact(str(error))}"
+            emit(catalogue.CHILD_FAILED, exc_info=error, slot=self._spec.slot, error=self._reason)
+        self._say_goodbye()
+        return code
+
+    async def _live(self) -> int:
+        backend = make_backend(self._settings.database)
+        opening = open_patiently(backend, slot=self._spec.slot, on_waiting=self._wait_for_database)
+        if not await self._unless(self._leaving, opening) or self._leaving.is_set():
+            return _EX_OK
+        self._backend = backend
+        self._work = self._make_work(backend)
+        if self._paused:
+            self._work.pause()
+        if not await self._unless(self._overdue, self._work.run()):
+            emit(catalogue.CHILD_OVERDUE, slot=self._spec.slot, unfinished=self._state().in_flight)
+            return _EX_TEMPFAIL
+        await self._unless(self._overdue, backend.close())
+        return _EX_OK
+
+    def _make_work(self, backend: StorageBackend) -> Work:
+        work: Work
+        match self._spec.role:
+            case "worker":
+                work = make_worker(self._spec, self._settings, self._jobs, backend)
+            case "scheduler":
+                work = make_scheduler(self._jobs, backend)
+            case _:
+                assert_never(self._spec.role)
+        work.on_change, work.on_ready = self._reporter.changed, self._ready
+        return work
+
+    async def _unless(self, event: asyncio.Event, steps: Coroutine[Any, Any, Any]) -> bool:
+        """Run steps to their end, or until the event; return whether they ended. What they raise is raised."""
+        task, signalled = asyncio.ensure_future(steps), asyncio.ensure_future(event.wait())
+        try:
+            await asyncio.wait({task, signalled}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            signalled.cancel()
+        if not task.done():
+            task.cancel()
+            return False
+        task.result()
+        return True
+
+    # what the master says
+
+    def _obey(self, message: wire.Message) -> None:
+        match message:
+            case wire.Wake():
+                if self._work is not None:
+                    self._work.wake()
+            case wire.Pause() | wire.Resume():
+                self._set_paused(paused=isinstance(message, wire.Pause))
+            case wire.Drain():
+                self._drain(message.timeout_s, "drained by the master")
+            case wire.Ready() | wire.State() | wire.More() | wire.Leaving():
+                emit(catalogue.LINK_BROKEN, error=f"the master sent {type(message).__name__}")
+            case _:
+                assert_never(message)
+
+    def _set_paused(self, *, paused: bool) -> None:
+        self._paused = paused
+        if self._work is not None:
+            (self._work.pause if paused else self._work.resume)()
+        self._reporter.report_now()
+
+    def _orphaned(self) -> None:
+        emit(catalogue.MASTER_GONE, slot=self._spec.slot, timeout_s=self._spec.drain_timeout_s)
+        self._drain(self._spec.drain_timeout_s, "the master is gone")
+        if self._backend is not None and self._spec.role == "worker":
+            self._heartbeat = self._loop.create_task(self._keep_alive(self._backend))
+
+    async def _keep_alive(self, backend: StorageBackend) -> None:
+        """Heartbeat while nobody else does: a drain may be longer than the patience of other hosts' sweeps."""
+        while True:
+            try:
+                await backend.heartbeat([WorkerId(self._spec.worker_id)])
+            except DatabaseError as error:
+                emit(catalogue.ORPHAN_HEARTBEAT_FAILED, slot=self._spec.slot, error=redact(str(error)))
+            await asyncio.sleep(self._settings.sweep.heartbeat_interval)
+
+    # leaving
+
+    def _terminate(self) -> None:
+        if self._leave_at is None:
+            self._drain(self._spec.drain_timeout_s, "SIGTERM")
+        else:
+            self._leave_now("a second SIGTERM")
+
+    def _leave_now(self, reason: str) -> None:
+        self._drain(0.0, reason)
+
+    def _drain(self, timeout_s: float, reason: str) -> None:
+        """Leave within ``timeout_s``; each further call can only make it sooner."""
+        self._guard.leave_within(timeout_s)
+        self._reason = self._reason or reason
+        leave_at = self._loop.time() + (timeout_s + GRACE_S if timeout_s else NOW_GRACE_S)
+        if self._leave_at is None or leave_at < self._leave_at:
+            self._leave_at = leave_at
+            self._loop.call_at(leave_at, self._overdue.set)
+        self._leaving.set()
+        if self._work is not None:
+            self._work.drain(timeout_s)
+        self._reporter.report_now()
+
+    def _say_goodbye(self) -> None:
+        if self._heartbeat is not None:
+            self._heartbeat.cancel()
+        state = self._state()
+        unfinished = state.in_flight + (self._work.unfinished if isinstance(self._work, Worker) else 0)
+        self._reporter.stop()
+        self._tick.stop()
+        self._link.send(state)
+        self._link.send(wire.Leaving(self._reason or "done", unfinished))
+        self._link.close(patience_s=_FAREWELL_S)
+
+    # what it is doing
+
+    def _wait_for_database(self) -> None:
+        self._phase = "waiting_for_database"
+        self._reporter.changed()
+
+    def _ready(self) -> None:
+        self._link.send(wire.Ready(os.getpid()))
+        self._reporter.report_now()
+
+    def _state(self) -> wire.State:
+        return wire.State(phase=self._phase) if self._work is None else self._work.state()

@@ -1,0 +1,52 @@
+"""The last word on leaving: a child ends by its deadline even if its event loop stands still.
+
+The loop itself notices a drain order and the end of the link. A handler that blocks the loop keeps it from that, and
+when the master is dead nobody else would end the process. So a thread waits for the end of the link, and a timer in C
+(:func:`faulthandler.dump_traceback_later`) dumps all stacks and exits with code 1 when the deadline has passed: it
+needs neither the loop nor the interpreter's lock.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import select
+import socket
+import threading
+import time
+
+HARD_GRACE_S = 4.5
+"""What a child gets beyond its drain timeout before it is ended the hard way: a little less than the master gives."""
+
+
+class Guard:
+    """Arms the timer; the earliest deadline counts."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._deadline: float | None = None
+
+    def leave_within(self, timeout_s: float) -> None:
+        """End this process at the latest ``timeout_s`` and a grace from now. Any thread may call it."""
+        deadline = time.monotonic() + timeout_s + HARD_GRACE_S
+        with self._lock:
+            if self._deadline is None or deadline < self._deadline:
+                self._deadline = deadline
+                faulthandler.dump_traceback_later(timeout_s + HARD_GRACE_S, exit=True, file=2)
+
+    def watch_link(self, link: socket.socket, *, drain_timeout_s: float) -> None:
+        """Arm the timer when the master is gone."""
+        # A descriptor of its own: the loop may close the other one, and its number may be given out again.
+        thread = threading.Thread(
+            target=self._wait_for_hangup,
+            args=(os.dup(link.fileno()), drain_timeout_s),
+            name="soniqd-guard",
+            daemon=True,
+        )
+        thread.start()
+
+    def _wait_for_hangup(self, fd: int, drain_timeout_s: float) -> None:
+        poll = select.poll()
+        poll.register(fd, 0)
+        poll.poll()
+        self.leave_within(drain_timeout_s)

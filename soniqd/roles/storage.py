@@ -1,0 +1,52 @@
+"""A child's way to its database: it waits for as long as it takes, and says so once."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+from soniqd.backends import StorageBackend
+from soniqd.backends.factory import create_backend
+from soniqd.errors import DatabaseUnavailableError, SchemaError
+from soniqd.log import catalogue, emit
+from soniqd.log.redact import redact
+from soniqd.settings.daemon import DatabaseTable
+
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 2.0
+
+
+def make_backend(database: DatabaseTable) -> StorageBackend:
+    """Make the backend of the daemon's settings, not yet open."""
+    return create_backend(
+        database.url,
+        pool_min_size=database.pool_min_size,
+        pool_max_size=database.pool_max_size,
+        connect_timeout_s=database.connect_timeout,
+        statement_timeout_s=database.statement_timeout,
+    )
+
+
+async def open_patiently(backend: StorageBackend, *, slot: str, on_waiting: Callable[[], None]) -> None:
+    """Open a backend whose schema is this release's, however long that takes.
+
+    A database that is away or not set up yet is somebody's to repair; leaving would only make the master start the
+    next child into the same.
+    """
+    said: type[Exception] | None = None
+    pause_s = _FIRST_PAUSE_S
+    while True:
+        try:
+            await backend.open()
+            await backend.check_schema()
+        except (DatabaseUnavailableError, SchemaError) as error:
+            if type(error) is not said:
+                said = type(error)
+                event = catalogue.SCHEMA_UNUSABLE if isinstance(error, SchemaError) else catalogue.DATABASE_AWAITED
+                emit(event, slot=slot, error=redact(str(error)))
+            on_waiting()
+        else:
+            return
+        await asyncio.sleep(pause_s * random.uniform(0.8, 1.2))  # noqa: S311  spreads load only
+        pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)

@@ -1,0 +1,75 @@
+"""The worker role: the daemon's settings become a supervised worker."""
+
+from __future__ import annotations
+
+import platform
+
+from soniqd.backends import StorageBackend
+from soniqd.control.identity import current_identity
+from soniqd.errors import PoolTooSmallError
+from soniqd.model import WorkerId, WorkerRecord
+from soniqd.model.child import ChildSpec
+from soniqd.policy.pool import pool_problem
+from soniqd.roles.jobs import LoadedJobs
+from soniqd.settings.daemon import DaemonSettings
+from soniqd.version import __version__
+from soniqd.worker import Worker, WorkerOptions
+
+CANCEL_GRACE_S = 1.0
+WRITE_GRACE_S = 2.5
+"""Together within what the surroundings give beyond the drain timeout (see soniqd.roles.child.GRACE_S)."""
+
+
+def make_worker(spec: ChildSpec, settings: DaemonSettings, jobs: LoadedJobs, backend: StorageBackend) -> Worker:
+    """Make the worker of this process; raises PoolTooSmallError."""
+    _check_pool(spec, settings, backend)
+    return Worker(
+        backend=backend,
+        tasks=jobs.tasks,
+        hooks=jobs.hooks,
+        record=_record(spec),
+        options=_options(spec, settings),
+        metrics_sink=jobs.metrics_sink,
+        retry_policy=jobs.retry_policy,
+    )
+
+
+def _check_pool(spec: ChildSpec, settings: DaemonSettings, backend: StorageBackend) -> None:
+    """A database server's connections are pooled; an embedded one's are not what settings bound."""
+    if not backend.capabilities.multi_host:
+        return
+    problem = pool_problem(
+        concurrency=spec.concurrency,
+        pool_max_size=settings.database.pool_max_size,
+        pool_headroom=settings.database.pool_headroom,
+    )
+    if problem is not None:
+        raise PoolTooSmallError(f"{problem}: raise [database] pool_max_size or lower the group's concurrency")
+
+
+def _record(spec: ChildSpec) -> WorkerRecord:
+    return WorkerRecord(
+        id=WorkerId(spec.worker_id),
+        process=current_identity(),
+        queues=spec.queues,
+        concurrency=spec.concurrency,
+        version=__version__,
+        supervised=True,
+        slot=spec.slot,
+        metadata={"generation": spec.generation, "python": platform.python_version()},
+    )
+
+
+def _options(spec: ChildSpec, settings: DaemonSettings) -> WorkerOptions:
+    jobs = settings.jobs
+    return WorkerOptions(
+        concurrency=spec.concurrency,
+        queues=spec.queues,
+        job_timeout_s=jobs.timeout,
+        result_ttl_s=jobs.result_ttl,
+        poll_interval_s=jobs.poll_interval,
+        sync_threads=jobs.sync_handler_pool_size,
+        max_crashes=jobs.max_crashes,
+        cancel_grace_s=CANCEL_GRACE_S,
+        write_grace_s=WRITE_GRACE_S,
+    )

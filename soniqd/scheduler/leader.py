@@ -1,0 +1,47 @@
+"""Being the one scheduler that fires."""
+
+from __future__ import annotations
+
+import contextlib
+
+from soniqd.backends import Leadership
+from soniqd.errors import DatabaseError
+from soniqd.log import catalogue, emit
+
+
+class Leader:
+    """Leadership with its changes logged once each."""
+
+    def __init__(self, leadership: Leadership) -> None:
+        self._leadership = leadership
+        self._leads = False
+
+    @property
+    def leads(self) -> bool:
+        """As far as known: ``confirm`` asks the database."""
+        return self._leads
+
+    async def seek(self) -> bool:
+        """Try to become leader, without waiting."""
+        self._set(await self._leadership.acquire())
+        return self._leads
+
+    async def confirm(self) -> bool:
+        """Check that nobody else can have become leader."""
+        self._set(self._leads and await self._leadership.held())
+        return self._leads
+
+    def lost(self) -> None:
+        """Note that the connection that held it is gone."""
+        self._set(False)
+
+    async def release(self) -> None:
+        """Let another one take over at once."""
+        with contextlib.suppress(DatabaseError):  # a connection that is gone holds nothing
+            await self._leadership.release()
+        self._leads = False
+
+    def _set(self, leads: bool) -> None:  # noqa: FBT001  a setter
+        if leads != self._leads:
+            self._leads = leads
+            emit(catalogue.SCHEDULER_LEADS if leads else catalogue.SCHEDULER_FOLLOWS)

@@ -28,7 +28,10 @@ _SQLITE = "sqlite:///"
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """Where jobs are, and the settings that commands about them need; ``origin`` tells who named the url."""
+    """Where jobs are, and the settings that commands about them need.
+
+    ``origin`` tells people who named the url, when it does not work; empty if they did it themselves.
+    """
 
     url: str
     origin: str
@@ -62,19 +65,29 @@ class Session:
     @cached_property
     def configuration(self) -> Configuration:
         """The daemon's configuration as soniqctl sees it; raises ConfigurationError."""
-        from soniqd.settings import load_configuration  # noqa: PLC0415  keeps --help fast
-
-        overrides = {
-            "database.url": self._database_url,
-            "soniqd.socket": None if self._socket is None else str(self._socket.absolute()),
-        }
-        given = {key: value for key, value in overrides.items() if value is not None}
-        return load_configuration(self.config_path, environ=os.environ, overrides=given)
+        return self._load({})
 
     @property
     def settings(self) -> DaemonSettings:
         """The daemon's settings; raises ConfigurationError."""
         return self.configuration.settings
+
+    def unsupervised(self, overrides: dict[str, Any]) -> DaemonSettings:
+        """Return settings for a process without a daemon: without a soniq.toml the database is the library's."""
+        if self.config_path is None:
+            overrides = {"database.url": self.database.url, **overrides}
+        return self._load(overrides).settings
+
+    def _load(self, overrides: dict[str, Any]) -> Configuration:
+        from soniqd.settings import load_configuration  # noqa: PLC0415  keeps --help fast
+
+        given = {
+            "database.url": None if self._database_url is None else _absolute(self._database_url),
+            "soniqd.socket": None if self._socket is None else str(self._socket.absolute()),
+            **overrides,
+        }
+        said = {key: value for key, value in given.items() if value is not None}
+        return load_configuration(self.config_path, environ=os.environ, overrides=said)
 
     def daemon(self) -> ControlClient:
         """Return a client of the daemon; a broken configuration does not keep anybody from asking it."""
@@ -101,7 +114,7 @@ class Session:
         settings = self.settings
         return Database(
             url=settings.database.url,
-            origin=self.configuration.origins.get("database.url", "default"),
+            origin=f"the url is of {self.configuration.origins.get('database.url', 'the defaults')}",
             connect_timeout_s=settings.database.connect_timeout,
             statement_timeout_s=settings.database.statement_timeout,
             max_retries=settings.jobs.max_retries,
@@ -114,11 +127,10 @@ class Session:
         from soniqd.settings.library import DEFAULT_DATABASE_URL  # noqa: PLC0415
 
         settings = load_library_settings(database_url=self._database_url)
-        is_default = settings.database_url == DEFAULT_DATABASE_URL
         timeouts = DatabaseTable()
         return Database(
             url=settings.database_url,
-            origin="default; --database-url, SONIQ_DATABASE_URL or -c FILE name another" if is_default else "",
+            origin=_default_because() if settings.database_url == DEFAULT_DATABASE_URL else "",
             connect_timeout_s=timeouts.connect_timeout,
             statement_timeout_s=timeouts.statement_timeout,
             max_retries=settings.max_retries,
@@ -147,11 +159,25 @@ class Session:
                 await backend.check_schema()
             return await action(backend)
         except DatabaseError as error:
-            if "default" in database.origin:
-                error.args = (f"{error.args[0]} (the database's url is the {database.origin})", *error.args[1:])
+            if database.origin:
+                error.args = (f"{error.args[0]} ({database.origin})", *error.args[1:])
             raise
         finally:
             await backend.close()
+
+
+def _absolute(url: str) -> str:
+    """An SQLite file on the command line is relative to where the command is given."""
+    from soniqd.settings.paths import absolute_url  # noqa: PLC0415  keeps --help fast
+
+    return absolute_url(url, base=Path())
+
+
+def _default_because() -> str:
+    from soniqd.settings import DEFAULT_PATH  # noqa: PLC0415  keeps --help fast
+
+    reason = f"{DEFAULT_PATH} cannot be read" if DEFAULT_PATH.exists() else f"there is no {DEFAULT_PATH}"
+    return f"the url is the default, since {reason}; -c FILE, --database-url or SONIQ_DATABASE_URL name another"
 
 
 def _refuse_useless(url: str, *, must_exist: bool) -> None:

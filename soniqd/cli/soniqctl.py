@@ -23,24 +23,25 @@ UNREACHABLE = 3
 INTERRUPTED = 130
 
 _COMMANDS = {
-    "status": "soniqd.cli.status:status",
-    "reload": "soniqd.cli.daemon:reload",
-    "drain": "soniqd.cli.daemon:drain",
-    "resume": "soniqd.cli.daemon:resume",
-    "stop": "soniqd.cli.daemon:stop",
-    "setup": "soniqd.cli.database:setup",
-    "migrate-status": "soniqd.cli.database:migrate_status",
-    "enqueue": "soniqd.cli.enqueue:enqueue",
-    "jobs": "soniqd.cli.jobs:jobs",
-    "queues": "soniqd.cli.queues:queues",
-    "schedules": "soniqd.cli.schedules:schedules",
-    "dead-letter": "soniqd.cli.dead_letter:dead_letter",
-    "inspect": "soniqd.cli.workers:inspect",
-    "tasks-check": "soniqd.cli.workers:tasks_check",
-    "worker": "soniqd.cli.alone:worker",
-    "scheduler": "soniqd.cli.alone:scheduler",
-    "config": "soniqd.cli.config:config",
+    "status": ("soniqd.cli.status:status", "Show the daemon, its processes and what is wrong with them."),
+    "reload": ("soniqd.cli.daemon:reload", "Use a changed configuration and new code, process by process."),
+    "drain": ("soniqd.cli.daemon:drain", "Let workers claim nothing more; what runs goes on."),
+    "resume": ("soniqd.cli.daemon:resume", "Let drained workers claim jobs again."),
+    "stop": ("soniqd.cli.daemon:stop", "Drain and leave, as SIGTERM does."),
+    "setup": ("soniqd.cli.database:setup", "Create the database, or bring its tables up to this release."),
+    "migrate-status": ("soniqd.cli.database:migrate_status", "Show which migrations the database has."),
+    "enqueue": ("soniqd.cli.enqueue:enqueue", "Store a job by its task name."),
+    "jobs": ("soniqd.cli.jobs:jobs", "List, show, cancel and delete jobs."),
+    "queues": ("soniqd.cli.queues:queues", "List, pause and resume queues."),
+    "schedules": ("soniqd.cli.schedules:schedules", "List, pause, resume and remove recurring jobs."),
+    "dead-letter": ("soniqd.cli.dead_letter:dead_letter", "List, replay and delete jobs that failed for good."),
+    "inspect": ("soniqd.cli.workers:inspect", "Show the workers of all hosts; clean up lost ones."),
+    "tasks-check": ("soniqd.cli.workers:tasks_check", "Check that every queued job has a worker that knows its task."),
+    "worker": ("soniqd.cli.alone:worker", "Run a worker here, without a daemon."),
+    "scheduler": ("soniqd.cli.alone:scheduler", "Run a scheduler here, without a daemon."),
+    "config": ("soniqd.cli.config:config", "Check, show and explain the daemon's configuration."),
 }
+"""Where each command is, and what the list of commands says about it without importing it."""
 
 
 class _Commands(click.Group):
@@ -50,11 +51,16 @@ class _Commands(click.Group):
         del ctx
         return list(_COMMANDS)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_text) for name, (_, help_text) in _COMMANDS.items()])
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         del ctx
         if cmd_name not in _COMMANDS:
             return None
-        module, _, attribute = _COMMANDS[cmd_name].partition(":")
+        module, _, attribute = _COMMANDS[cmd_name][0].partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 

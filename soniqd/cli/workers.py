@@ -69,9 +69,10 @@ def _clean_up(session: Session) -> None:
             }
         )
     elif report.workers:
+        requeued = count(len(report.released.requeued), "job")
         print_line(
-            f"{count(len(report.workers), 'worker')} declared lost: "
-            f"{count(len(report.released.requeued), 'job')} requeued, {len(report.released.dead_lettered)} dead-lettered"
+            f"{count(len(report.workers), 'worker')} declared lost: {requeued} requeued, "
+            f"{len(report.released.dead_lettered)} dead-lettered"
         )
     else:
         print_line("no stale workers")

@@ -1,0 +1,34 @@
+"""The SQLite backend: one file, one host, several processes.
+
+**Durability.** WAL mode with ``synchronous=FULL``: a commit is on disk when the call returns. NORMAL would be faster,
+but loses the last commits when the power goes, and a job reported as stored or done must stay so. Batching pays for
+it: one fsync serves every call that waited.
+
+**Threads.** Nothing touches the file on the event loop's thread. One *writer* thread per process takes all waiting
+calls and serves them in one ``BEGIN IMMEDIATE`` transaction; should one of them fail, the transaction is rolled back
+and each is served alone, so that no call pays for another's error (a call must therefore be repeatable). One *reader*
+thread with a connection of its own answers questions, which WAL lets it do while somebody writes.
+
+**Few steps.** Python's sqlite3 gives the interpreter lock away at every step of a statement and then waits for it
+again, up to 5 ms where the loop is busy: a hundred rows written one by one could hold the database's only write lock
+for half a second. So rows go in as long VALUES lists, and come out as one JSON array.
+
+**Other processes** write too. SQLite lets one at a time; the others retry every millisecond or so, up to
+``busy_timeout_s``. A killed writer's half transaction is undone by the next who opens the file (SQLite's own
+recovery), and its locks die with it.
+
+**Claims** go along one index, (queue, job_name, priority, seq), from the head of one pair of queue and task name to
+the next, so that neither paused queues nor a backlog of unknown names is walked over. Over all pairs the order is
+exactly (priority, seq).
+
+**Wake-ups** (:mod:`~soniqd.backends.sqlite.bell`) go through datagram sockets in a folder beside the file,
+``<file>.wake``, in which leadership locks live too. Where that folder cannot be used, ``live`` is false and callers
+poll.
+
+**Clock.** The host's, read inside the transaction: there is only one host. Do not put the file on a network file
+system: neither SQLite's locks nor these sockets work there.
+"""
+
+from soniqd.backends.sqlite.backend import SQLiteBackend
+
+__all__ = ["SQLiteBackend"]

@@ -1,0 +1,82 @@
+"""How the stores of this backend get their work to the threads."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from soniqd.backends.sqlite.bell import Bell
+from soniqd.backends.sqlite.threads import Reader, Writer
+from soniqd.backends.sqlite.transaction import Transaction
+from soniqd.errors import ClosedError, DatabaseError
+
+T = TypeVar("T")
+
+
+class Access:
+    """Holds the threads while the backend is open. The reader starts when the first question comes."""
+
+    def __init__(self, path: Path, *, busy_timeout_s: float, clock: Callable[[], float]) -> None:
+        self.path = path
+        self._busy_timeout_s = busy_timeout_s
+        self._clock = clock
+        self._bell = Bell(path)
+        self._writer: Writer | None = None
+        self._reader: Reader | None = None
+        self._pid = 0
+
+    def now(self) -> float:
+        """Return the time, in seconds since the epoch."""
+        return self._clock()
+
+    async def open(self) -> None:
+        """Start the writer and let it open the file."""
+        if self._writer is None:
+            self._pid = os.getpid()
+            self._writer = Writer(
+                "soniq-sqlite-writer",
+                self.path,
+                bell=self._bell,
+                busy_timeout_s=self._busy_timeout_s,
+                clock=self._clock,
+            )
+            try:
+                await self.write(lambda _: None)
+            except BaseException:
+                await self.close()
+                raise
+
+    async def close(self) -> None:
+        """Finish what was asked for, and end the threads."""
+        writer, reader = self._writer, self._reader
+        self._writer = self._reader = None
+        if self._pid == os.getpid():
+            for thread in (reader, writer):
+                if thread is not None:
+                    await thread.close()
+            self._bell.close()
+
+    async def write(self, work: Callable[[Transaction], T]) -> T:
+        """Do the work in a write transaction. It may be done again from its start if the transaction has to be."""
+        return await self._opened().call(work)
+
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do the work on the reading connection."""
+        self._opened()
+        if self._reader is None:
+            self._reader = Reader(
+                "soniq-sqlite-reader", self.path, busy_timeout_s=self._busy_timeout_s, clock=self._clock
+            )
+        return await self._reader.call(work)
+
+    def _opened(self) -> Writer:
+        if self._writer is None:
+            raise ClosedError(f"cannot use the SQLite database {self.path}: it is not open")
+        if self._pid != os.getpid():
+            raise DatabaseError(
+                f"cannot use the SQLite database {self.path}: it was opened by process {self._pid}, before a fork"
+            )
+        return self._writer

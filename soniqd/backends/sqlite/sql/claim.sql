@@ -1,0 +1,51 @@
+-- :is_active Whether a worker may claim.
+SELECT 1 FROM soniq_workers WHERE id = ? AND status = 'active'
+
+-- :claimable_heads The best claimable job of each pair of queue and task name, paused queues left out.
+WITH RECURSIVE head (seq) AS (
+  SELECT (SELECT seq FROM soniq_jobs WHERE status = 'queued' AND scheduled_at IS NULL
+          ORDER BY queue, job_name, priority, seq LIMIT 1)
+  UNION ALL
+  SELECT (SELECT n.seq FROM soniq_jobs n WHERE n.status = 'queued' AND n.scheduled_at IS NULL
+             AND (n.queue, n.job_name) > (j.queue, j.job_name)
+          ORDER BY n.queue, n.job_name, n.priority, n.seq LIMIT 1)
+  FROM head JOIN soniq_jobs j ON j.seq = head.seq
+)
+SELECT json_group_array(json_array(j.priority, j.seq, j.queue, j.job_name))
+FROM head JOIN soniq_jobs j ON j.seq = head.seq
+WHERE j.queue NOT IN (SELECT name FROM soniq_queues WHERE paused)
+
+-- :best_of_pair The best claimable jobs of one pair.
+SELECT json_group_array(json_array(priority, seq)) FROM (
+  SELECT priority, seq FROM soniq_jobs
+  WHERE queue = ? AND job_name = ? AND status = 'queued' AND scheduled_at IS NULL
+  ORDER BY priority, seq LIMIT ?
+)
+
+-- :take Stamp jobs with their claimant.
+UPDATE soniq_jobs
+SET status = 'processing', worker_id = :worker_id, claim_no = claim_no + 1, started_at = :now, updated_at = :now
+WHERE seq IN (SELECT value FROM json_each(:seqs))
+
+-- :taken What the handlers of these claims need; times in microseconds, since JSON rounds a REAL.
+SELECT json_group_array(json_array(seq, id, worker_id, claim_no, job_name, args, queue, priority, attempts,
+                                   max_attempts, crashes, CAST(round(due_at * 1000000) AS INTEGER),
+                                   CAST(round(created_at * 1000000) AS INTEGER)))
+FROM soniq_jobs WHERE seq IN (SELECT value FROM json_each(?))
+
+-- :held_by The jobs that a worker holds.
+SELECT json_group_array(seq) FROM soniq_jobs WHERE worker_id = ? AND status = 'processing'
+
+-- :promote Make jobs whose time has come claimable.
+UPDATE soniq_jobs SET due_at = scheduled_at, scheduled_at = NULL, updated_at = ?
+WHERE seq IN (SELECT value FROM json_each(?))
+
+-- :due The jobs whose time has come, with their queues.
+SELECT json_group_array(json_array(seq, queue)) FROM (
+  SELECT seq, queue FROM soniq_jobs
+  WHERE status = 'queued' AND scheduled_at IS NOT NULL AND scheduled_at <= ?
+  ORDER BY scheduled_at LIMIT ?
+)
+
+-- :next_due When the next job is due.
+SELECT min(scheduled_at) FROM soniq_jobs WHERE status = 'queued' AND scheduled_at IS NOT NULL

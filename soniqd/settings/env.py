@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,9 +36,9 @@ class Environment:
         from dotenv import dotenv_values  # noqa: PLC0415
 
         try:
-            values = dotenv_values(path, encoding="utf-8")
+            values = dotenv_values(stream=io.StringIO(path.read_text(encoding="utf-8")))
         except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            reason = (error.strerror or str(error)).lower() if isinstance(error, OSError) else "it is not UTF-8"
             return cls(environ, {}, path, (f"{path}: cannot read: {reason}",))
         return cls(environ, {name: value for name, value in values.items() if value is not None}, path)
 

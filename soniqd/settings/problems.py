@@ -44,6 +44,8 @@ def dotted(loc: Iterable[str | int]) -> str:
 
 def quoted(value: object) -> str:
     """Show a value as it would be written, shortened, without passwords."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     text = redact(json.dumps(value, ensure_ascii=False, default=str))
     return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 3] + "..."
 

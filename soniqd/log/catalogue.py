@@ -68,6 +68,10 @@ UNREGISTERED_TASK = Event(
 POOL_TOO_SMALL = Event("pool_too_small", WARNING, "{problem}: jobs will wait for each other's connections")
 
 # database (backends/)
+LISTENER_LIVE = Event("listener_live", DEBUG, "the database tells of new jobs as they come")
+LISTENER_LOST = Event(
+    "listener_lost", WARNING, "the database tells of new jobs no longer, looking for them meanwhile: {error}"
+)
 
 # schedules (scheduler/)
 SCHEDULER_LEADS = Event("scheduler_leads", INFO, "this scheduler leads now: it fires what is due")

@@ -1,0 +1,36 @@
+"""PostgreSQL: the production backend, and the only thing that hosts share.
+
+**Schema.** Soniq 0.1.0's tables and channels, so that its producers go on enqueueing; our columns and tables are added
+by numbered files in ``migrations/``, each of which says why. Statements live in ``sql/``, named, with their purpose.
+
+**Claiming.** Claimable rows are in one partial index that leads with queue and task name, so a claim costs one probe
+for each pair that has work, and then the rows it takes; what it may not take (paused queues, other workers' tasks,
+jobs for later) is never walked over. Rows are locked with SKIP LOCKED in index order. A claim takes a shared lock on
+its worker's row and a release an exclusive one, so that no claim of a dead worker commits after its jobs were released.
+
+**Completing.** Outcomes are written by one statement per batch: a DELETE whose rows go to the history or the dead
+letters, an UPDATE for those that come back; both join on the fence. If PostgreSQL refuses the content of one (a result
+that it cannot store), the batch is written row by row and the culprits are reported by
+:class:`~soniqd.errors.OutcomeRefusedError`, after everything else is in the database.
+
+**Twins.** A job that comes back while a queued twin holds its dedup or unique key gives the key up. Twins that are
+committed are seen by the statement; one that commits at the same moment makes it fail on the unique index, upon which
+it is repeated, in the end without keys.
+
+**Connections.** ``pool.py`` lends connections and connects in the caller's task, so that a database that is down is
+reported at once and by its own words, and a database that is back is used at once. Before a connection is lent, its
+socket is looked at (without a round trip): what a server said goodbye to is discarded. Every statement has a deadline
+in the server and a later one here, which shuts the socket, for servers that do not answer any more. Listening, leading
+and migrating have connections of their own.
+
+**Plans.** The hot statements' plans must not depend on when the table was last analysed: a plan made while the table
+was empty would sort a backlog. Pooled connections therefore plan without sequential scans, hash and merge joins, and
+reuse generic plans; statements that look at whole tables ask for the planner's usual freedom for themselves.
+
+**PgBouncer.** With ``?prepare_threshold=none`` in the URL nothing is prepared, and no session state is set: that suits
+transaction pooling. LISTEN and leadership need a direct connection there; a subscription notices that it is deaf.
+"""
+
+from soniqd.backends.postgres.backend import PostgresBackend
+
+__all__ = ["PostgresBackend"]

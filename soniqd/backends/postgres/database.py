@@ -1,0 +1,248 @@
+"""Statements on pooled connections, with their deadlines and in soniqd's errors."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Literal, overload
+
+import psycopg
+from psycopg.pq import TransactionStatus
+from psycopg.rows import TupleRow, dict_row, tuple_row
+
+from soniqd.backends.postgres.failure import translate, translated
+from soniqd.backends.postgres.pool import Connection, ConnectionPool
+from soniqd.backends.postgres.statements import Statement
+from soniqd.backends.postgres.target import Target
+
+_CLIENT_GRACE_S = 5.0
+"""How much later than the server's our own deadline is: the server's error says more."""
+
+# See the package's "Plans". jit: the costs that a forbidden plan is given would set the compiler to work.
+_SESSION = {
+    "TimeZone": "UTC",
+    "jit": "off",
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+}
+_PLANNER = ("plan_cache_mode", "enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin")
+
+
+class Database:
+    """A pool to run statements on, and a way to connections beside it."""
+
+    def __init__(
+        self, target: Target, *, min_size: int, max_size: int, connect_timeout_s: float, statement_timeout_s: float
+    ) -> None:
+        self.target = target
+        self.statement_timeout_s = statement_timeout_s
+        self._connect_timeout_s = connect_timeout_s
+        self._sizes = (min_size, max_size)
+        self._pool = self._new_pool()
+
+    async def open(self) -> None:
+        """Connect; a database that was closed may be opened again."""
+        if self._pool.closed:
+            self._pool = self._new_pool()
+        with translated("connect to the database"):
+            await self._pool.fill()
+
+    async def close(self) -> None:
+        await self._pool.close()
+
+    @overload
+    async def fetch(
+        self,
+        statement: Statement,
+        parameters: Mapping[str, Any],
+        *,
+        rows: Literal["tuple"] = "tuple",
+        repeat: bool = ...,
+    ) -> list[TupleRow]: ...
+
+    @overload
+    async def fetch(
+        self, statement: Statement, parameters: Mapping[str, Any], *, rows: Literal["dict"], repeat: bool = ...
+    ) -> list[dict[str, Any]]: ...
+
+    async def fetch(
+        self,
+        statement: Statement,
+        parameters: Mapping[str, Any],
+        *,
+        rows: Literal["tuple", "dict"] = "tuple",
+        repeat: bool = False,
+    ) -> list[Any]:
+        """Run one statement as a transaction of its own.
+
+        ``repeat``: running it twice does no harm, so it is tried again if the connection turns out to be dead.
+        """
+        try:
+            return await self._fetch_once(statement, parameters, rows)
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            if not repeat or (error.sqlstate is not None and not error.sqlstate.startswith(("08", "57P"))):
+                raise translate(error, statement.purpose) from error
+        except psycopg.Error as error:
+            raise translate(error, statement.purpose) from error
+        with translated(statement.purpose):
+            return await self._fetch_once(statement, parameters, rows)
+
+    async def count(self, statement: Statement, parameters: Mapping[str, Any]) -> int:
+        """Run one statement as a transaction of its own; return how many rows it changed."""
+        with translated(statement.purpose):
+            async with self._pool.lent() as connection:
+                with self.deadline(connection):
+                    cursor = await psycopg.AsyncCursor(connection).execute(statement.text, parameters)
+                    return cursor.rowcount
+
+    async def examine(self, statement: Statement, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Run a statement that looks at whole tables, with the planner's usual freedom."""
+        async with self.transaction(statement.purpose, free_planner=True) as transaction:
+            return await transaction.fetch_dicts(statement, parameters)
+
+    @asynccontextmanager
+    async def transaction(self, purpose: str, *, free_planner: bool = False) -> AsyncIterator[Transaction]:
+        """Lend a connection in a transaction that commits at the end of the block."""
+        begin = b"BEGIN; " + _free_planner(local=True) if free_planner else b"BEGIN"
+        with translated(purpose):
+            async with self._pool.lent() as connection:
+                with self.deadline(connection):
+                    await connection.execute(begin)
+                try:
+                    yield Transaction(self, connection)
+                except BaseException:
+                    await self._roll_back(connection)
+                    raise
+                with self.deadline(connection):
+                    await connection.execute(b"COMMIT")
+
+    @asynccontextmanager
+    async def lend(self) -> AsyncIterator[Connection]:
+        """Lend a pooled connection to a stranger; what transaction it leaves open is rolled back."""
+        with translated("lend a connection"):
+            connection = await self._pool.borrow()
+        try:
+            with translated("prepare a connection for lending"):
+                await connection.execute(_free_planner(local=False))
+            yield connection
+        finally:
+            await self._take_back(connection)
+
+    async def connect(self, *, purpose: str, database: str | None = None) -> Connection:
+        """Open a connection beside the pool; raises psycopg's errors."""
+        target = self.target if database is None else self.target.for_database(database)
+        name = f"{target.parameters['application_name']} {purpose}"
+        return await self._connect(Target({**target.parameters, "application_name": name}, None, target.location))
+
+    @contextmanager
+    def deadline(self, connection: Connection) -> Iterator[None]:
+        """Shut the connection's socket if the block outlasts the deadline: the block then fails as if it was cut."""
+        if self.statement_timeout_s <= 0:
+            yield
+            return
+        delay_s = self.statement_timeout_s + _CLIENT_GRACE_S
+        timer = asyncio.get_running_loop().call_later(delay_s, shut, connection)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    async def _fetch_once(
+        self, statement: Statement, parameters: Mapping[str, Any], rows: Literal["tuple", "dict"]
+    ) -> list[Any]:
+        connection = await self._pool.borrow()
+        try:
+            with self.deadline(connection):
+                return await execute(connection, statement, parameters, dict_row if rows == "dict" else tuple_row)
+        finally:
+            await self._pool.give_back(connection)
+
+    def _new_pool(self) -> ConnectionPool:
+        minimum, maximum = self._sizes
+        wait_s = self.statement_timeout_s or 30.0
+        return ConnectionPool(self._pooled, min_size=minimum, max_size=maximum, timeout_s=wait_s)
+
+    async def _pooled(self) -> Connection:
+        connection = await self._connect(self.target)
+        if self.target.prepare_threshold is None:
+            return connection
+        try:
+            await connection.execute(self._session_settings())
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
+
+    async def _connect(self, target: Target) -> Connection:
+        hosts = str(target.parameters.get("host") or "").count(",") + 1
+        try:
+            async with asyncio.timeout(self._connect_timeout_s * hosts + 1.0):
+                connection = await psycopg.AsyncConnection.connect(autocommit=True, **target.parameters)
+        except TimeoutError:
+            raise psycopg.OperationalError(f"no connection within {self._connect_timeout_s:g} s") from None
+        connection.prepare_threshold = target.prepare_threshold
+        return connection
+
+    def _session_settings(self) -> bytes:
+        timeout_ms = round(self.statement_timeout_s * 1000)
+        settings = {**_SESSION, "statement_timeout": str(timeout_ms)}
+        return ("; ".join(f"SET {name} = '{value}'" for name, value in settings.items())).encode()
+
+    async def _take_back(self, connection: Connection) -> None:
+        try:
+            await self._roll_back(connection)
+            if not connection.closed and self.target.prepare_threshold is not None:
+                await connection.execute(self._session_settings())
+        except psycopg.Error:
+            await connection.close()
+        finally:
+            await self._pool.give_back(connection)
+
+    async def _roll_back(self, connection: Connection) -> None:
+        if connection.closed or connection.pgconn.transaction_status == TransactionStatus.IDLE:
+            return
+        with contextlib.suppress(psycopg.Error), self.deadline(connection):
+            await connection.rollback()
+
+
+class Transaction:
+    """Statements of one transaction; raises psycopg's errors, which the block's end translates."""
+
+    def __init__(self, database: Database, connection: Connection) -> None:
+        self._database = database
+        self.connection = connection
+
+    async def fetch(self, statement: Statement, parameters: Mapping[str, Any]) -> list[TupleRow]:
+        with self._database.deadline(self.connection):
+            return await execute(self.connection, statement, parameters)
+
+    async def fetch_dicts(self, statement: Statement, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+        with self._database.deadline(self.connection):
+            return await execute(self.connection, statement, parameters, dict_row)
+
+
+async def execute(
+    connection: Connection, statement: Statement, parameters: Mapping[str, Any], rows: Any = tuple_row
+) -> list[Any]:
+    """Run a statement on any psycopg connection, whatever its own cursor and row factories are."""
+    cursor = psycopg.AsyncCursor(connection, row_factory=rows)
+    await cursor.execute(statement.text, parameters)
+    return await cursor.fetchall() if cursor.description else []
+
+
+def shut(connection: Connection) -> None:
+    """End a connection's socket from outside: whoever waits on it sees the end of the stream."""
+    with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.pgconn.socket)) as end:
+        end.shutdown(socket.SHUT_RDWR)
+
+
+def _free_planner(*, local: bool) -> bytes:
+    scope = "LOCAL " if local else ""
+    return "; ".join(f"SET {scope}{name} TO DEFAULT" for name in _PLANNER).encode()

@@ -1,0 +1,153 @@
+"""Storing jobs: one by one, in bulk, under a key, and in the caller's transaction."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from psycopg import errors
+from psycopg.pq import TransactionStatus
+
+from soniqd.backends.postgres.database import Database, Transaction, execute
+from soniqd.backends.postgres.failure import reason_of, translated
+from soniqd.backends.postgres.statements import SQL, Statement
+from soniqd.errors import DatabaseError, InvalidArgumentsError
+from soniqd.model import JobId, NewJob
+
+_CHUNK = 5_000
+"""Jobs that one statement stores: larger ones win nothing and hold more memory on both sides."""
+
+_ROUNDS = 10
+"""How often a keyed job may find its twin gone just now; each time something else made progress."""
+
+
+class PostgresEnqueue:
+    """The protocol's ``enqueue``."""
+
+    _database: Database
+
+    async def enqueue(self, jobs: Sequence[NewJob], *, connection: Any = None) -> list[JobId]:
+        if not jobs:
+            return []
+        if connection is not None:
+            return await _enqueue_for_caller(jobs, connection)
+        with _refusals():
+            if len(jobs) == 1 and not _is_keyed(jobs[0]):
+                await self._database.fetch(SQL["enqueue_one"], _one(jobs[0]))
+                return [jobs[0].id]
+            async with self._database.transaction("store jobs and tell listeners") as transaction:
+                return await store(transaction, jobs)
+
+
+async def store(transaction: Transaction, jobs: Sequence[NewJob]) -> list[JobId]:
+    """Store jobs in order within a transaction at hand; return the ids that stand for them."""
+    ids: list[JobId] = []
+    for keyed, group in itertools.groupby(jobs, _is_keyed):
+        for chunk in _chunks(list(group)):
+            ids += await (_store_keyed(transaction, chunk) if keyed else _store_plain(transaction, chunk))
+    return ids
+
+
+async def _enqueue_for_caller(jobs: Sequence[NewJob], connection: Any) -> list[JobId]:
+    if not isinstance(connection, psycopg.AsyncConnection):
+        kind = f"{type(connection).__module__}.{type(connection).__qualname__}"
+        raise InvalidArgumentsError(f"cannot enqueue on this connection: expected psycopg.AsyncConnection, got {kind}")
+    callers = _CallersTransaction(connection)
+    with translated("store jobs on the caller's connection"), _refusals():
+        idle = connection.pgconn.transaction_status == TransactionStatus.IDLE
+        if not (connection.autocommit and idle):
+            return await store(callers, jobs)
+        async with connection.transaction():
+            return await store(callers, jobs)
+
+
+class _CallersTransaction(Transaction):
+    """The caller's connection, with the caller's deadlines."""
+
+    def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        self.connection = connection
+
+    async def fetch(self, statement: Statement, parameters: Any) -> list[tuple[Any, ...]]:
+        return await execute(self.connection, statement, parameters)
+
+
+async def _store_plain(transaction: Transaction, jobs: Sequence[NewJob]) -> list[JobId]:
+    await transaction.fetch(SQL["enqueue_many"], _columns(jobs))
+    return [job.id for job in jobs]
+
+
+async def _store_keyed(transaction: Transaction, jobs: Sequence[NewJob]) -> list[JobId]:
+    """Store jobs or find the twins that hold their keys; a twin may come or go in between, so look again."""
+    ids: dict[int, JobId] = {}
+    missing = list(range(len(jobs)))
+    for _ in range(_ROUNDS):
+        rows = await transaction.fetch(SQL["enqueue_keyed"], _keyed_columns([jobs[i] for i in missing]))
+        ids.update((i, JobId(row[0])) for i, row in zip(missing, rows, strict=True) if row[0] is not None)
+        missing = [i for i in missing if i not in ids]
+        if not missing:
+            return [ids[i] for i in range(len(jobs))]
+    raise DatabaseError(f"cannot store job {jobs[missing[0]].id}: other jobs take its key and leave it all the time")
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Turn the database's refusal of a job's content into the caller's mistake that it is."""
+    try:
+        yield
+    except psycopg.DataError as error:
+        raise InvalidArgumentsError(f"cannot store job: {reason_of(error)}") from error
+    except DatabaseError as error:
+        if isinstance(error.__cause__, psycopg.DataError | errors.ProgramLimitExceeded | errors.StatementTooComplex):
+            raise InvalidArgumentsError(str(error)) from error.__cause__
+        raise
+    except UnicodeEncodeError as error:
+        raise InvalidArgumentsError(f"cannot store job: it is not Unicode text: {error.reason}") from error
+
+
+def _is_keyed(job: NewJob) -> bool:
+    return job.unique or job.dedup_key is not None
+
+
+def _chunks(jobs: list[NewJob]) -> Iterator[list[NewJob]]:
+    for start in range(0, len(jobs), _CHUNK):
+        yield jobs[start : start + _CHUNK]
+
+
+def _one(job: NewJob) -> dict[str, Any]:
+    return {
+        "id": job.id,
+        "name": job.name,
+        "args": job.args_json,
+        "args_hash": job.args_hash,
+        "max_attempts": job.max_attempts,
+        "priority": job.priority,
+        "queue": job.queue,
+        "producer_id": job.producer_id,
+        "run_at": job.run_at,
+        "delay_s": job.delay_s,
+    }
+
+
+def _columns(jobs: Sequence[NewJob]) -> dict[str, Any]:
+    return {
+        "ids": [job.id for job in jobs],
+        "names": [job.name for job in jobs],
+        "args": [job.args_json for job in jobs],
+        "args_hashes": [job.args_hash for job in jobs],
+        "max_attempts": [job.max_attempts for job in jobs],
+        "priorities": [job.priority for job in jobs],
+        "queues": [job.queue for job in jobs],
+        "producer_ids": [job.producer_id for job in jobs],
+        "run_ats": [job.run_at for job in jobs],
+        "delays_s": [job.delay_s for job in jobs],
+    }
+
+
+def _keyed_columns(jobs: Sequence[NewJob]) -> dict[str, Any]:
+    return _columns(jobs) | {
+        "uniques": [job.unique for job in jobs],
+        "dedup_keys": [job.dedup_key for job in jobs],
+    }

@@ -1,0 +1,170 @@
+"""Writing what became of jobs, each under its fence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, assert_never
+
+import psycopg
+from psycopg import errors
+
+from soniqd.backends.postgres.database import Database, Transaction
+from soniqd.backends.postgres.failure import reason_of
+from soniqd.backends.postgres.statements import SQL
+from soniqd.backends.records import storable_text
+from soniqd.errors import DatabaseError, OutcomeRefusedError
+from soniqd.model import DeadLettered, Done, JobId, Outcome, Released, Retry, Snoozed
+
+_TWIN_ROUNDS = 3
+"""How often a batch is repeated because a twin committed at the same moment, before its jobs give their keys up."""
+
+# What the content of one row can make PostgreSQL say; a lost connection or a full disk is none of it.
+_REFUSALS = (psycopg.DataError, psycopg.NotSupportedError, errors.ProgramLimitExceeded, errors.StatementTooComplex)
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One row of the statement ``complete_mixed``: where a job goes and what is counted.
+
+    ``delay_s`` None: claimable at once, as if it had not been claimed. ``outcome_no`` None: not its claimant's word.
+    ``words``: the result of a done job, the error of any other.
+    """
+
+    kind: Literal["done", "back", "dead"]
+    job_id: JobId
+    worker_id: str | None
+    claim_no: int
+    outcome_no: int | None = None
+    attempts: int = 0
+    crashes: int = 0
+    interruptions: int = 0
+    delay_s: float | None = None
+    words: str | None = None
+    reason: str | None = None
+    ttl_s: float = 0.0
+
+
+class PostgresOutcome:
+    """The protocol's ``complete`` and ``settled``."""
+
+    _database: Database
+
+    async def complete(self, outcomes: Sequence[Outcome]) -> frozenset[JobId]:
+        # In the order of their ids, so that two batches about the same jobs do not wait for each other in a circle.
+        moves = sorted(map(_move, outcomes), key=lambda move: move.job_id)
+        if not moves:
+            return frozenset()
+        try:
+            return await self._write(moves)
+        except (DatabaseError, UnicodeEncodeError) as error:
+            if not _is_refusal(error):
+                raise
+        return await self._write_one_by_one(moves)
+
+    async def settled(self, outcomes: Sequence[Outcome]) -> frozenset[JobId]:
+        parameters = {
+            "ids": [outcome.fence.job_id for outcome in outcomes],
+            "claim_nos": [outcome.fence.claim_no for outcome in outcomes],
+            "kept": [not isinstance(outcome, Done) or outcome.result_ttl_s > 0 for outcome in outcomes],
+        }
+        rows = await self._database.fetch(SQL["settled"], parameters, repeat=True)
+        return frozenset(JobId(row[0]) for row in rows)
+
+    async def _write(self, moves: Sequence[Move]) -> frozenset[JobId]:
+        if all(move.kind == "done" for move in moves):
+            rows = await self._database.fetch(SQL["complete_done"], _done_columns(moves))
+            return frozenset(JobId(row[0]) for row in rows)
+        for last_round in (*[False] * _TWIN_ROUNDS, True):
+            try:
+                rows = await self._database.fetch(SQL["complete_mixed"], columns(moves, give_up_keys=last_round))
+            except DatabaseError as error:
+                if last_round or not isinstance(error.__cause__, errors.UniqueViolation):
+                    raise
+            else:
+                return frozenset(JobId(row[0]) for row in rows)
+        raise AssertionError
+
+    async def _write_one_by_one(self, moves: Sequence[Move]) -> frozenset[JobId]:
+        changed: set[JobId] = set()
+        refused: dict[str, str] = {}
+        for move in moves:
+            try:
+                changed |= await self._write([_plain(move)])
+            except (DatabaseError, UnicodeEncodeError) as error:
+                if not _is_refusal(error):
+                    raise
+                refused[move.job_id] = reason_of(error.__cause__ or error)
+        if refused:
+            raise OutcomeRefusedError(
+                f"cannot store the outcome of {len(refused)} jobs: {next(iter(refused.values()))}",
+                refused=refused,
+                changed=frozenset(changed),
+            )
+        return frozenset(changed)
+
+
+async def write_moves(transaction: Transaction, moves: Sequence[Move], *, give_up_keys: bool) -> None:
+    """Write moves within a transaction at hand."""
+    await transaction.fetch(SQL["complete_mixed"], columns(moves, give_up_keys=give_up_keys))
+
+
+def columns(moves: Iterable[Move], *, give_up_keys: bool) -> dict[str, Any]:
+    """Return the parameters of ``complete_mixed``."""
+    moves = list(moves)
+    return {
+        "kinds": [move.kind for move in moves],
+        "ids": [move.job_id for move in moves],
+        "worker_ids": [move.worker_id for move in moves],
+        "claim_nos": [move.claim_no for move in moves],
+        "outcome_nos": [move.outcome_no for move in moves],
+        "attempts": [move.attempts for move in moves],
+        "crashes": [move.crashes for move in moves],
+        "interruptions": [move.interruptions for move in moves],
+        "delays_s": [move.delay_s for move in moves],
+        "texts": [move.words for move in moves],
+        "reasons": [move.reason for move in moves],
+        "ttls_s": [move.ttl_s for move in moves],
+        "give_up_keys": give_up_keys,
+    }
+
+
+def _done_columns(moves: Sequence[Move]) -> dict[str, Any]:
+    return {
+        "ids": [move.job_id for move in moves],
+        "worker_ids": [move.worker_id for move in moves],
+        "claim_nos": [move.claim_no for move in moves],
+        "results": [move.words for move in moves],
+        "ttls_s": [move.ttl_s for move in moves],
+    }
+
+
+def _move(outcome: Outcome) -> Move:
+    fence = outcome.fence
+    key = (fence.job_id, fence.worker_id, fence.claim_no, fence.claim_no)
+    match outcome:
+        case Done():
+            return Move("done", *key, attempts=1, words=outcome.result_json, ttl_s=outcome.result_ttl_s)
+        case Retry():
+            return Move("back", *key, attempts=1, delay_s=outcome.delay_s, words=storable_text(outcome.error))
+        case Snoozed():
+            words = None if outcome.reason is None else storable_text(outcome.reason)
+            return Move("back", *key, delay_s=outcome.delay_s, words=words)
+        case DeadLettered():
+            reason, words = storable_text(outcome.reason), storable_text(outcome.error)
+            return Move("dead", *key, attempts=1, words=words, reason=reason)
+        case Released():
+            return Move("back", *key, interruptions=int(outcome.interrupted))
+        case _:
+            assert_never(outcome)
+
+
+def _plain(move: Move) -> Move:
+    """Spell an error text in ASCII, which a database of any encoding can store; a result stays what it is."""
+    if move.kind == "done" or move.words is None:
+        return move
+    return replace(move, words=move.words.encode("ascii", "backslashreplace").decode())
+
+
+def _is_refusal(error: Exception) -> bool:
+    return isinstance(error, UnicodeEncodeError) or isinstance(error.__cause__, _REFUSALS)

@@ -1,0 +1,77 @@
+-- name: claim
+-- take the best claimable jobs
+-- lane: each pair of queue and task name that has claimable rows, with its best row, by one index probe each.
+-- me: the row lock makes a release of this worker wait for this claim, and this claim see that release.
+-- share: how many rows each lane has among the best; exact, so that nothing is locked that is not taken.
+-- taken: each lane in index order, past rows that others have locked.
+-- Without a job there is one row, which tells what was seen.
+WITH RECURSIVE me AS MATERIALIZED (
+  SELECT id FROM soniq_workers WHERE id = %(worker_id)s::uuid AND status = 'active' FOR KEY SHARE
+), lane AS (
+  (SELECT queue, job_name, priority, seq FROM soniq_jobs
+   WHERE status = 'queued' AND scheduled_at IS NULL
+   ORDER BY queue, job_name, priority, seq LIMIT 1)
+  UNION ALL
+  SELECT n.* FROM lane CROSS JOIN LATERAL (
+    SELECT j.queue, j.job_name, j.priority, j.seq FROM soniq_jobs j
+    WHERE j.status = 'queued' AND j.scheduled_at IS NULL AND (j.queue, j.job_name) > (lane.queue, lane.job_name)
+    ORDER BY j.queue, j.job_name, j.priority, j.seq LIMIT 1) n
+), wanted AS MATERIALIZED (
+  SELECT l.queue, l.job_name, row_number() OVER (ORDER BY l.priority, l.seq) AS rank, l.priority, l.seq
+  FROM lane l
+  WHERE (%(names)s::text[] IS NULL OR l.job_name = ANY (%(names)s::text[]))
+    AND (%(queues)s::text[] IS NULL OR l.queue = ANY (%(queues)s::text[]))
+    AND NOT EXISTS (SELECT FROM soniq_queues q WHERE q.name = l.queue AND q.paused)
+    AND EXISTS (SELECT FROM me)
+), best AS (
+  SELECT w.queue, w.job_name FROM wanted w CROSS JOIN LATERAL (
+    SELECT j.priority, j.seq FROM soniq_jobs j
+    WHERE j.queue = w.queue AND j.job_name = w.job_name AND j.status = 'queued' AND j.scheduled_at IS NULL
+    ORDER BY j.priority, j.seq LIMIT %(limit)s::int) r
+  WHERE (SELECT count(*) FROM wanted) > 1 AND w.rank <= 32
+    AND ((SELECT count(*) FROM wanted) <= 32
+         OR (r.priority, r.seq) < (SELECT o.priority, o.seq FROM wanted o WHERE o.rank = 33))
+  ORDER BY r.priority, r.seq LIMIT %(limit)s::int
+), share AS MATERIALIZED (
+  SELECT queue, job_name, count(*) AS rows FROM best GROUP BY queue, job_name
+  UNION ALL
+  SELECT queue, job_name, %(limit)s::int FROM wanted WHERE (SELECT count(*) FROM wanted) = 1
+), taken AS MATERIALIZED (
+  SELECT r.row FROM share s CROSS JOIN LATERAL (
+    SELECT j.ctid AS row FROM soniq_jobs j
+    WHERE j.queue = s.queue AND j.job_name = s.job_name AND j.status = 'queued' AND j.scheduled_at IS NULL
+    ORDER BY j.priority, j.seq LIMIT s.rows FOR UPDATE SKIP LOCKED) r
+), claimed AS (
+  UPDATE soniq_jobs
+  SET status = 'processing', worker_id = %(worker_id)s::uuid, claim_no = claim_no + 1, started_at = now(),
+      updated_at = now()
+  WHERE ctid = ANY (ARRAY(SELECT row FROM taken))
+  RETURNING id, claim_no, job_name, args, queue, priority, attempts, max_attempts, crashes, due_at, created_at, seq
+)
+SELECT c.id::text, c.claim_no, c.job_name, c.args::text, c.queue, c.priority, c.attempts, c.max_attempts, c.crashes,
+       c.due_at, c.created_at, c.seq, seen.lanes, seen.rows
+FROM (SELECT (SELECT count(*) FROM wanted) AS lanes, (SELECT sum(rows)::int FROM share) AS rows) seen
+LEFT JOIN claimed c ON true;
+
+-- name: claims_of
+-- list the jobs that a worker holds
+SELECT id::text, claim_no, job_name, args::text, queue, priority, attempts, max_attempts, crashes, due_at,
+       created_at, seq, NULL, NULL
+FROM soniq_jobs WHERE worker_id = %(worker_id)s::uuid AND status = 'processing';
+
+-- name: promote_due
+-- make the jobs claimable whose time has come
+WITH due AS MATERIALIZED (
+  SELECT ctid AS row FROM soniq_jobs
+  WHERE status = 'queued' AND scheduled_at <= now()
+  ORDER BY scheduled_at LIMIT %(limit)s::int FOR UPDATE SKIP LOCKED
+), moved AS (
+  UPDATE soniq_jobs SET due_at = scheduled_at, scheduled_at = NULL, updated_at = now()
+  WHERE ctid = ANY (ARRAY(SELECT row FROM due))
+  RETURNING queue
+), told AS (
+  SELECT pg_notify('soniq_new_job', queue) AS told FROM moved GROUP BY queue
+)
+SELECT (SELECT count(*) FROM moved), (SELECT count(told) FROM told),
+       (SELECT extract(epoch FROM scheduled_at - clock_timestamp())::float8 FROM soniq_jobs
+        WHERE status = 'queued' AND scheduled_at > now() ORDER BY scheduled_at LIMIT 1);

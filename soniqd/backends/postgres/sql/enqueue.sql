@@ -1,0 +1,83 @@
+-- name: enqueue_one
+-- store a job and tell listeners
+WITH due AS MATERIALIZED (
+  SELECT clock_timestamp() AS now,
+         coalesce(%(run_at)s::timestamptz, clock_timestamp() + %(delay_s)s::float8 * interval '1 second') AS at
+), stored AS (
+  INSERT INTO soniq_jobs (id, job_name, args, args_hash, max_attempts, priority, queue, producer_id,
+                          scheduled_at, due_at)
+  SELECT %(id)s::uuid, %(name)s::text, %(args)s::text::jsonb, %(args_hash)s::text, %(max_attempts)s::int,
+         %(priority)s::int, %(queue)s::text, %(producer_id)s::text,
+         CASE WHEN due.at > due.now THEN due.at END, CASE WHEN due.at <= due.now THEN due.at END
+  FROM due
+  RETURNING id, queue, scheduled_at
+)
+SELECT id::text,
+       CASE WHEN scheduled_at IS NULL THEN pg_notify('soniq_new_job', queue)
+            ELSE pg_notify('soniq_due', extract(epoch FROM scheduled_at)::text) END
+FROM stored;
+
+-- name: enqueue_many
+-- store jobs and tell listeners
+WITH wanted AS MATERIALIZED (
+  SELECT n.*, clock_timestamp() AS now,
+         coalesce(n.run_at, clock_timestamp() + n.delay_s * interval '1 second') AS due
+  FROM unnest(
+    %(ids)s::uuid[], %(names)s::text[], %(args)s::text[], %(args_hashes)s::text[], %(max_attempts)s::int[],
+    %(priorities)s::int[], %(queues)s::text[], %(producer_ids)s::text[], %(run_ats)s::timestamptz[],
+    %(delays_s)s::float8[]
+  ) AS n (id, name, args, args_hash, max_attempts, priority, queue, producer_id, run_at, delay_s)
+), stored AS (
+  INSERT INTO soniq_jobs (id, job_name, args, args_hash, max_attempts, priority, queue, producer_id,
+                          scheduled_at, due_at)
+  SELECT id, name, args::jsonb, args_hash, max_attempts, priority, queue, producer_id,
+         CASE WHEN due > now THEN due END, CASE WHEN due <= now THEN due END
+  FROM wanted
+  RETURNING queue, scheduled_at
+), told_now AS (
+  SELECT pg_notify('soniq_new_job', queue) AS told FROM stored WHERE scheduled_at IS NULL GROUP BY queue
+), told_due AS (
+  SELECT pg_notify('soniq_due', extract(epoch FROM min(scheduled_at))::text) AS told
+  FROM stored WHERE scheduled_at IS NOT NULL HAVING count(*) > 0
+)
+SELECT (SELECT count(told) FROM told_now), (SELECT count(told) FROM told_due);
+
+-- name: enqueue_keyed
+-- store jobs unless a queued twin holds their key, and tell listeners
+WITH wanted AS MATERIALIZED (
+  SELECT n.*, clock_timestamp() AS now,
+         coalesce(n.run_at, clock_timestamp() + n.delay_s * interval '1 second') AS due
+  FROM unnest(
+    %(ids)s::uuid[], %(names)s::text[], %(args)s::text[], %(args_hashes)s::text[], %(max_attempts)s::int[],
+    %(priorities)s::int[], %(queues)s::text[], %(producer_ids)s::text[], %(run_ats)s::timestamptz[],
+    %(delays_s)s::float8[], %(uniques)s::boolean[], %(dedup_keys)s::text[]
+  ) WITH ORDINALITY
+    AS n (id, name, args, args_hash, max_attempts, priority, queue, producer_id, run_at, delay_s, is_unique,
+          dedup_key, place)
+), stored AS (
+  -- No conflict target: a job may hold both of Soniq's partial unique keys, and either may be taken.
+  INSERT INTO soniq_jobs (id, job_name, args, args_hash, max_attempts, priority, queue, producer_id, unique_job,
+                          dedup_key, scheduled_at, due_at)
+  SELECT id, name, args::jsonb, args_hash, max_attempts, priority, queue, producer_id, is_unique, dedup_key,
+         CASE WHEN due > now THEN due END, CASE WHEN due <= now THEN due END
+  FROM wanted ORDER BY place
+  ON CONFLICT DO NOTHING
+  RETURNING id, queue, scheduled_at
+), told_now AS (
+  SELECT pg_notify('soniq_new_job', queue) AS told FROM stored WHERE scheduled_at IS NULL GROUP BY queue
+), told_due AS (
+  SELECT pg_notify('soniq_due', extract(epoch FROM min(scheduled_at))::text) AS told
+  FROM stored WHERE scheduled_at IS NOT NULL HAVING count(*) > 0
+)
+SELECT coalesce(
+         stored.id,
+         (SELECT t.id FROM soniq_jobs t
+          WHERE t.status = 'queued' AND t.dedup_key IS NOT NULL AND t.dedup_key = wanted.dedup_key),
+         (SELECT t.id FROM soniq_jobs t
+          WHERE t.status = 'queued' AND t.unique_job = TRUE AND wanted.is_unique
+            AND t.job_name = wanted.name AND t.args_hash = wanted.args_hash),
+         (SELECT t.id FROM soniq_jobs t WHERE t.id = wanted.id)
+       )::text,
+       (SELECT count(told) FROM told_now), (SELECT count(told) FROM told_due)
+FROM wanted LEFT JOIN stored ON stored.id = wanted.id
+ORDER BY wanted.place;

@@ -1,0 +1,32 @@
+-- name: watch_leader
+-- watch a leader's connection
+-- For the server to notice a leader whose host is gone.
+SELECT set_config('tcp_keepalives_idle', '5', false), set_config('tcp_keepalives_interval', '2', false),
+       set_config('tcp_keepalives_count', '5', false);
+
+-- name: try_lead
+-- ask for the leadership
+SELECT CASE WHEN EXISTS (
+         SELECT FROM pg_locks
+         WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND granted AND objsubid = 1
+           AND (classid::bigint << 32) | objid::bigint = %(key)s::bigint)
+       THEN true ELSE pg_try_advisory_lock(%(key)s::bigint) END;
+
+-- name: is_leading
+-- check the leadership
+SELECT EXISTS (
+  SELECT FROM pg_locks
+  WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND granted AND objsubid = 1
+    AND (classid::bigint << 32) | objid::bigint = %(key)s::bigint);
+
+-- name: stop_leading
+-- give the leadership back
+SELECT pg_advisory_unlock(%(key)s::bigint);
+
+-- name: echo
+-- hear whether notifications arrive
+SELECT pg_notify(%(channel)s, '');
+
+-- name: clock
+-- prove that the listener's connection stands
+SELECT extract(epoch FROM clock_timestamp())::float8;

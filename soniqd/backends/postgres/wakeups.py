@@ -1,0 +1,160 @@
+"""Hearing of claimable and due jobs: a LISTEN connection that heals itself and knows whether it hears.
+
+States: *deaf* (connecting, or waiting to try again) and *live*. A new connection listens, sends itself a notification
+on a channel of its own and is live only when that comes back: behind a pooler in transaction mode LISTEN succeeds and
+nothing ever arrives. While live, silence is ended by a round trip every now and then, with a deadline. Whenever it
+becomes live it says "look for yourself", since what was sent before was not heard.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+import uuid
+from collections.abc import Callable
+
+import psycopg
+from psycopg import sql
+from psycopg.pq import ConnStatus
+
+from soniqd.backends.postgres.database import Database, execute, shut
+from soniqd.backends.postgres.failure import reason_of
+from soniqd.backends.postgres.pool import Connection
+from soniqd.backends.postgres.statements import SQL
+from soniqd.backends.protocol import WakeUp
+from soniqd.backends.wakebox import WakeBox
+from soniqd.log.catalogue import LISTENER_LIVE, LISTENER_LOST
+from soniqd.log.event import emit
+
+NEW_JOB, DUE = "soniq_new_job", "soniq_due"
+_PROOF_EVERY_S = 20.0
+_PROOF_TIMEOUT_S = 5.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
+
+
+class PostgresWakeUps:
+    """The protocol's WakeUps."""
+
+    def __init__(self, database: Database, *, on_close: Callable[[PostgresWakeUps], None]) -> None:
+        self._database = database
+        self._on_close = on_close
+        self._box = WakeBox()
+        self._live = False
+        self._echo = f"soniq_echo_{uuid.uuid4().hex}"
+        self._echoed = False
+        self._clock_offset_s = 0.0
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to listen and wait for the first attempt, so that a subscription that can be live is."""
+        tried = asyncio.Event()
+        self._task = asyncio.create_task(self._listen_for_ever(tried), name="soniqd-listen")
+        await tried.wait()
+
+    @property
+    def live(self) -> bool:
+        return self._live
+
+    async def wait(self, timeout_s: float | None = None) -> tuple[WakeUp, ...]:
+        return await self._box.wait(timeout_s)
+
+    async def close(self) -> None:
+        self._on_close(self)
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        self._live = False
+        self._box.interrupt()
+
+    async def _listen_for_ever(self, tried: asyncio.Event) -> None:
+        failures = 0
+        while True:
+            try:
+                await self._listen_once(tried)
+            except (psycopg.Error, TimeoutError, OSError) as error:
+                failures = 1 if self._live else failures + 1
+                if self._live:
+                    emit(LISTENER_LOST, error=reason_of(error))
+                self._live = False
+            tried.set()
+            pause_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(failures, 10))
+            await asyncio.sleep(pause_s * (0.5 + random.random() / 2))  # noqa: S311 (jitter)
+
+    async def _listen_once(self, tried: asyncio.Event) -> None:
+        connection = await self._database.connect(purpose="listener")
+        try:
+            await self._subscribe(connection)
+            self._live = True
+            emit(LISTENER_LIVE)
+            self._box.add()
+            tried.set()
+            while True:
+                if not await self._hear(connection, _PROOF_EVERY_S):
+                    await self._prove(connection)
+        finally:
+            await connection.close()
+
+    async def _subscribe(self, connection: Connection) -> None:
+        """Listen, and hear oneself: only then notifications are known to arrive."""
+        connection.add_notify_handler(self._take)
+        async with asyncio.timeout(_PROOF_TIMEOUT_S):
+            for channel in (NEW_JOB, DUE, self._echo):
+                await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+            await self._prove(connection)
+            self._echoed = False
+            await execute(connection, SQL["echo"], {"channel": self._echo})
+            while not self._echoed:
+                await self._hear(connection, _PROOF_TIMEOUT_S)
+
+    async def _prove(self, connection: Connection) -> None:
+        """Make a round trip, and learn how far the database's clock is from ours."""
+        timer = asyncio.get_running_loop().call_later(_PROOF_TIMEOUT_S, shut, connection)
+        try:
+            [(database_now,)] = await execute(connection, SQL["clock"], {})
+        finally:
+            timer.cancel()
+        self._clock_offset_s = database_now - time.monotonic()
+
+    async def _hear(self, connection: Connection, timeout_s: float) -> bool:
+        """Wait until something arrives and take it; False after ``timeout_s`` of silence.
+
+        Not psycopg's ``notifies()``, which looks at the socket ten times a second.
+        """
+        loop = asyncio.get_running_loop()
+        readable = asyncio.Event()
+        descriptor = connection.pgconn.socket
+        loop.add_reader(descriptor, readable.set)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await readable.wait()
+        except TimeoutError:
+            return False
+        finally:
+            loop.remove_reader(descriptor)
+        connection.pgconn.consume_input()
+        while (notification := connection.pgconn.notifies()) is not None:
+            self._take_raw(notification.relname.decode(), notification.extra.decode("utf-8", "replace"))
+        if connection.pgconn.status != ConnStatus.OK:
+            raise psycopg.OperationalError("the server closed the connection")
+        return True
+
+    def _take(self, notification: psycopg.Notify) -> None:
+        self._take_raw(notification.channel, notification.payload)
+
+    def _take_raw(self, channel: str, payload: str) -> None:
+        if channel == NEW_JOB:
+            self._box.add(payload or None)
+        elif channel == DUE:
+            self._box.add(due_in_s=self._due_in_s(payload))
+        else:
+            self._echoed = True
+
+    def _due_in_s(self, payload: str) -> float:
+        try:
+            return max(0.0, float(payload) - self._clock_offset_s - time.monotonic())
+        except ValueError:
+            return 0.0

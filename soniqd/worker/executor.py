@@ -98,6 +98,7 @@ class Executor:
         self._ready.extend(jobs)
         if self._open:
             self._fill()
+            self._on_change()
         else:
             self.give_back()
 

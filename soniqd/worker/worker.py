@@ -269,7 +269,7 @@ class Worker:
             for task in (writing, claiming):
                 if task.done() and (error := task.exception()) is not None:
                     raise error
-            if claiming.done():
+            if claiming.done() and not self.is_draining:  # a drain stops the claimer, too, and has its own deadline
                 self.drain(0)
             elif not self._ready:
                 await self._register()

@@ -6,8 +6,9 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
-from soniqd.app.database import same_database, url_for
+from soniqd.app.database import check_url, same_database, url_for
 from soniqd.backends import MigrationStatus, StorageBackend
+from soniqd.backends.factory import create_backend
 from soniqd.errors import ConfigurationError
 from soniqd.log.redact import redact
 from soniqd.queue.hooks import Hooks
@@ -43,8 +44,8 @@ class AppCore:
         self._given_backend = given
         self._open_to_binding = backend is None and database_url is None
         self.settings: SoniqSettings = load_library_settings(**self._said)
-        if backend == "postgres" and database_url is None:
-            url_for(backend, self.settings.database_url)
+        if given is None:
+            check_url(self.settings.database_url, backend)
         self.tasks = TaskRegistry()
         self.hooks = Hooks()
         self.retry_policy: RetryPolicy = retry_policy or TaskRetryPolicy()
@@ -144,8 +145,6 @@ class AppCore:
         return redact(self.settings.database_url) if backend is None else f"the backend {backend.location}"
 
     def _make_backend(self) -> StorageBackend:
-        from soniqd.backends.factory import create_backend  # noqa: PLC0415
-
         settings = self.settings
         return create_backend(
             settings.database_url, pool_min_size=settings.pool_min_size, pool_max_size=settings.pool_max_size

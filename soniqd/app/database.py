@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from soniqd.errors import ConfigurationError
 from soniqd.log.redact import redact
@@ -26,7 +26,7 @@ def url_for(backend: str, database_url: str | None) -> str | None:
         case "sqlite" if kind == "sqlite":
             return database_url
         case "sqlite" if kind is None and database_url is not None and "://" not in database_url:
-            return f"sqlite:///{database_url}"
+            return f"sqlite:///{quote(database_url)}"
         case "postgres" if kind in (None, "postgres"):
             return database_url
         case "memory" | "sqlite" | "postgres":
@@ -34,9 +34,20 @@ def url_for(backend: str, database_url: str | None) -> str | None:
     raise ConfigurationError(f'cannot use backend {backend!r}: expected "postgres", "sqlite", "memory" or an instance')
 
 
+def check_url(url: str, backend: object) -> None:
+    """Raise ConfigurationError for a URL that stands for nothing, or not for what ``backend`` says."""
+    if kind_of(url) is None:
+        raise ConfigurationError(
+            f'cannot use database_url {redact(url)!r}: expected "postgresql://...", "sqlite:///PATH", '
+            'a path that ends in .db, .sqlite or .sqlite3, or "memory://"'
+        )
+    if backend == "postgres":
+        url_for("postgres", url)
+
+
 def kind_of(url: str) -> str | None:
     """Tell what a URL or path stands for: "postgres", "sqlite", "memory", or None if that cannot be told."""
-    scheme = url.partition("://")[0] if "://" in url else ""
+    scheme = url.partition("://")[0].lower() if "://" in url else ""
     if scheme in _POSTGRES_SCHEMES:
         return "postgres"
     if scheme == "sqlite" or (not scheme and url.endswith(_SQLITE_SUFFIXES)):
@@ -52,7 +63,8 @@ def same_database(one: str, other: str) -> bool:
 def _place(url: str) -> object:
     match kind_of(url):
         case "sqlite":
-            return Path(url.removeprefix("sqlite:///").removeprefix("sqlite://")).resolve()
+            _, separator, path = url.partition("://")
+            return Path(unquote(path.partition("?")[0].removeprefix("/")) if separator else url).resolve()
         case "postgres":
             parts = urlsplit(url)
             options = dict(parse_qsl(parts.query))

@@ -68,6 +68,7 @@ class BackendLifecycle:
             self._opening = loop.create_task(self._open(loop))
             self._opening.add_done_callback(_retrieve)
         await asyncio.shield(self._opening)
+        self._check_not_closed()
         return self._made()
 
     def borrow(self, backend: StorageBackend) -> None:
@@ -83,8 +84,7 @@ class BackendLifecycle:
         if self._closed:
             return
         loop = asyncio.get_running_loop()
-        here = self._pid == os.getpid()
-        if self._loop is not None and here and self._loop is not loop and not self._loop.is_closed():
+        if self._is_in_use_by_other_than(loop):
             raise ConfigurationError("cannot close this Soniq: it was opened in another event loop, which still runs")
         self._closed = True
         if self._opening is not None and self._opening.get_loop() is loop:
@@ -92,7 +92,9 @@ class BackendLifecycle:
                 await asyncio.shield(self._opening)
         backend, self._backend = self._backend, None
         opened_in, self._loop = self._loop, None
-        if backend is not None and not self._lent and (opened_in is None or (opened_in is loop and here)):
+        if backend is None or self._lent:
+            return
+        if opened_in is None or (opened_in is loop and self._pid == os.getpid()):
             await backend.close()
 
     async def _open(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -120,10 +122,14 @@ class BackendLifecycle:
         if self._closed:
             raise ClosedError("cannot use this Soniq: it was closed")
 
+    def _is_in_use_by_other_than(self, loop: asyncio.AbstractEventLoop) -> bool:
+        other = self._loop is not None and self._loop is not loop and not self._loop.is_closed()
+        return other and self._pid == os.getpid()
+
     def _leave_place(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._pid != os.getpid():
             self._leave_behind("another process, before a fork")
-        elif self._loop is not None and self._loop is not loop and not self._loop.is_closed():
+        elif self._is_in_use_by_other_than(loop):
             raise ConfigurationError(
                 "cannot use this Soniq here: it was opened in another event loop, which still runs; "
                 "make one for each loop"

@@ -84,18 +84,18 @@ class TaskRegistry:
             )
         self.replace(task)
         for alias in aliases:
-            self._names[alias] = task.name
+            self._names.setdefault(alias, task.name)
 
     def replace(self, task: Task) -> None:
         """Put a task in the place of the one with its name."""
         self._by_name[task.name] = task
-        self._names[task.handler] = task.name
+        self._names.setdefault(task.handler, task.name)
 
     def get(self, name: str) -> Task | None:
         return self._by_name.get(name)
 
     def of_callable(self, target: Callable[..., Any]) -> Task | None:
-        """Return the task that a callable was declared as."""
+        """Return the task that a callable was declared as, the first one if it was declared twice."""
         name = self._names.get(target)
         return None if name is None else self._by_name[name]
 

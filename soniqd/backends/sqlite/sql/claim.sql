@@ -6,9 +6,11 @@ WITH RECURSIVE head (seq) AS (
   SELECT (SELECT seq FROM soniq_jobs WHERE status = 'queued' AND scheduled_at IS NULL
           ORDER BY queue, job_name, priority, seq LIMIT 1)
   UNION ALL
-  SELECT (SELECT n.seq FROM soniq_jobs n WHERE n.status = 'queued' AND n.scheduled_at IS NULL
-             AND (n.queue, n.job_name) > (j.queue, j.job_name)
-          ORDER BY n.queue, n.job_name, n.priority, n.seq LIMIT 1)
+  SELECT coalesce(
+    (SELECT seq FROM soniq_jobs n WHERE n.status = 'queued' AND n.scheduled_at IS NULL
+       AND n.queue = j.queue AND n.job_name > j.job_name ORDER BY job_name, priority, seq LIMIT 1),
+    (SELECT seq FROM soniq_jobs n WHERE n.status = 'queued' AND n.scheduled_at IS NULL
+       AND n.queue > j.queue ORDER BY queue, job_name, priority, seq LIMIT 1))
   FROM head JOIN soniq_jobs j ON j.seq = head.seq
 )
 SELECT json_group_array(json_array(j.priority, j.seq, j.queue, j.job_name))

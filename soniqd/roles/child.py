@@ -134,7 +134,9 @@ class Child:
         work: Work
         match self._spec.role:
             case "worker":
-                work = make_worker(self._spec, self._settings, self._jobs, backend)
+                worker = make_worker(self._spec, self._settings, self._jobs, backend)
+                worker.on_more = self._tell_more
+                work = worker
             case "scheduler":
                 work = make_scheduler(self._jobs, backend)
             case _:
@@ -232,6 +234,9 @@ class Child:
     def _wait_for_database(self) -> None:
         self._phase = "waiting_for_database"
         self._reporter.changed()
+
+    def _tell_more(self) -> None:
+        self._link.send(wire.More())
 
     def _ready(self) -> None:
         self._link.send(wire.Ready(os.getpid()))

@@ -21,8 +21,10 @@ WRITE_GRACE_S = 2.5
 
 
 def make_worker(spec: ChildSpec, settings: DaemonSettings, jobs: LoadedJobs, backend: StorageBackend) -> Worker:
-    """Make the worker of this process; raises PoolTooSmallError."""
+    """Make the worker of this process, whose backend serves its handlers, too; raises PoolTooSmallError."""
     _check_pool(spec, settings, backend)
+    for app in jobs.apps:
+        app.use_backend(backend)
     return Worker(
         backend=backend,
         tasks=jobs.tasks,

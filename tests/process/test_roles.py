@@ -3,10 +3,11 @@ import json
 import signal
 import time
 import uuid
+from typing import Any
 
 import pytest
-from soniqd.backends.factory import create_backend
 
+from soniqd.backends.factory import create_backend
 from soniqd.control import link
 from soniqd.model import JobId, NewJob, WorkerId
 from soniqd.settings import DatabaseTable, SweepTable
@@ -316,7 +317,7 @@ async def test_a_scheduler_leads_and_enqueues_each_tick(boot, store):
     scheduler.hear(link.Ready)
     await eventually(lambda: scheduler.title == "soniqd: scheduler [leading]")
 
-    async def two_ticks() -> bool:
+    async def two_ticks() -> Any:
         (schedule,) = await store.list_schedules()
         return schedule.run_count >= 2
 
@@ -334,12 +335,6 @@ async def test_a_second_scheduler_follows_and_takes_over(boot, store):
     first.kill()
     first.wait()
     second.hear(link.State, phase="leading", timeout_s=5)
-
-
-@pytest.fixture
-def bare_postgres(postgres_server):
-    """A database without tables."""
-    return postgres_server.create_database()
 
 
 class TestPostgresOnly:
@@ -371,17 +366,17 @@ class TestPostgresOnly:
         assert await in_thread(worker.wait) == 0
 
     async def test_a_missing_schema_is_said_once_and_waited_for(
-        self, masters, write_module, settings_for, bare_postgres
+        self, masters, write_module, settings_for, empty_postgres_url
     ):
         write_module("chores", JOBS)
-        master = masters(settings_for("chores", url=bare_postgres))
+        master = masters(settings_for("chores", url=empty_postgres_url))
         master.booted()
         worker = master.fork()
         await eventually(lambda: "soniqctl setup" in master.stderr)
         ticks = worker.tick
         await eventually(lambda: worker.tick > ticks + 3)
         assert master.stderr.count("soniqctl setup") == 1
-        backend = create_backend(bare_postgres)
+        backend = create_backend(empty_postgres_url)
         await backend.setup()
         await backend.close()
         worker.hear(link.Ready)

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 
@@ -14,7 +14,11 @@ _FIRST_PAUSE_S = 0.002
 _LONGEST_PAUSE_S = 0.05
 
 
-async def eventually(predicate: Callable[[], T | Awaitable[T]], *, timeout_s: float = 10.0, message: str = "") -> T:
+@overload
+async def eventually(predicate: Callable[[], Awaitable[T]], *, timeout_s: float = ..., message: str = ...) -> T: ...
+@overload
+async def eventually(predicate: Callable[[], T], *, timeout_s: float = ..., message: str = ...) -> T: ...
+async def eventually(predicate: Callable[[], Any], *, timeout_s: float = 10.0, message: str = "") -> Any:
     """Call ``predicate`` (sync or async) until it is true; return its value, or fail after ``timeout_s``."""
     deadline = time.monotonic() + timeout_s
     pause_s = _FIRST_PAUSE_S
@@ -23,7 +27,7 @@ async def eventually(predicate: Callable[[], T | Awaitable[T]], *, timeout_s: fl
         if inspect.isawaitable(answer):
             answer = await answer
         if answer:
-            return cast("T", answer)
+            return answer
         if time.monotonic() >= deadline:
             raise AssertionError(_failure(predicate, answer, timeout_s, message))
         await asyncio.sleep(pause_s)

@@ -177,7 +177,7 @@ async def test_a_lost_fence_does_not_spoil_its_neighbours(backend: StorageBacken
     wrong = Fence(lost.fence.job_id, claimer, lost.fence.claim_no + 1)
     stranger = Fence(JobId(new_id()), claimer, 1)
     foreign = Fence(lost.fence.job_id, WorkerId(new_id()), lost.fence.claim_no)
-    outcomes = [Done(wrong, None, 1.0), Done(stranger, None, 1.0), done(kept), Retry(foreign, 0.0, "x")]
+    outcomes: list[Outcome] = [Done(wrong, None, 1.0), Done(stranger, None, 1.0), done(kept), Retry(foreign, 0.0, "x")]
     assert await backend.complete(outcomes) == {kept.fence.job_id}
     assert (await record(backend, lost.fence.job_id))["status"] == "processing"
 
@@ -199,7 +199,7 @@ async def test_odd_error_texts_never_stick_a_job(backend: StorageBackend, text: 
     await backend.enqueue([job(), job(), job()])
     claimer = await worker(backend)
     retried, snoozed, dead = await claim(backend, claimer)
-    outcomes = [
+    outcomes: list[Outcome] = [
         Retry(retried.fence, 3600.0, text),
         Snoozed(snoozed.fence, 3600.0, text),
         DeadLettered(dead.fence, "max_retries", text),

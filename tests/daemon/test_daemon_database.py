@@ -6,7 +6,7 @@ import signal
 from collections import Counter
 
 from soniqd import Soniq
-from tests.process.test_daemon_crashes import APPEND_THEN_SLEEP, runs
+from tests.daemon.test_daemon_crashes import APPEND_THEN_SLEEP, runs
 from tests.support.daemon import Daemon
 from tests.support.postgres import PostgresServer
 

@@ -80,7 +80,7 @@ def resume(session: Session, group: str | None) -> None:
 @json_option
 @click.pass_obj
 def stop(session: Session, *, wait: bool, timeout: float | None) -> None:
-    """Drain and leave, as SIGTERM does. Under systemd use `systemctl stop`, or it is started again."""
+    """Drain and leave, as SIGTERM does."""
     if timeout is not None and not wait:
         raise click.UsageError("--timeout belongs to --wait")
     answer = session.daemon().call("stop")

@@ -35,6 +35,7 @@ async def test_a_daemon_starts_and_answers_while_its_database_is_down_and_works_
             own_postgres.start()
             await daemon.ready()
             await daemon.eventually(lambda: runs(out))
+            await daemon.log_event("database_up")
             assert (await daemon.status())["database"] == "up"
             assert await daemon.stop() == 0
             await daemon.gone()

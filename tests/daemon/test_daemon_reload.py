@@ -10,7 +10,7 @@ from soniqd import Soniq
 from tests.support.daemon import Daemon
 
 VERSIONED = """
-import asyncio
+import asyncio, os
 from soniqd import Soniq
 
 app = Soniq()
@@ -51,13 +51,14 @@ async def test_a_running_job_finishes_under_its_old_code_while_new_jobs_run_unde
 ):
     slow, quick = tmp_path / "slow", tmp_path / "quick"
     async with Daemon(tmp_path, jobs=VERSIONED.format(version="one"), database_url=database_url) as daemon:
-        await app.enqueue("version", args={"path": str(slow), "seconds": 3})
+        await app.enqueue("version", args={"path": str(slow), "until": str(tmp_path / "go")})
         await daemon.eventually(lambda: lines(slow))
         daemon.write_jobs(VERSIONED.format(version="two"))
         await daemon.soniqctl("reload")
         await app.enqueue("version", args={"path": str(quick)})
         await daemon.eventually(lambda: len(lines(quick)) == 2)
         assert lines(slow) == ["start one"]
+        (tmp_path / "go").touch()
         await daemon.eventually(lambda: len(lines(slow)) == 2)
         assert lines(slow) == ["start one", "end one"]
         assert lines(quick) == ["start two", "end two"]
@@ -126,8 +127,10 @@ async def test_reload_applies_a_changed_number_of_processes_and_groups(tmp_path)
 async def test_drain_stops_claiming_and_resume_goes_on(tmp_path, database_url, app: Soniq):
     out = tmp_path / "out"
     async with Daemon(tmp_path, jobs=VERSIONED.format(version="one"), database_url=database_url) as daemon:
-        await app.enqueue("version", args={"path": str(out), "seconds": 1})
+        await app.enqueue("version", args={"path": str(out), "until": str(tmp_path / "go")})
         await daemon.eventually(lambda: lines(out))
+        assert (await daemon.request("drain"))["in_flight"] == 1
+        (tmp_path / "go").touch()
         await daemon.soniqctl("drain", "--wait")
         assert len(lines(out)) == 2
         job_id = await app.enqueue("version", args={"path": str(out)})

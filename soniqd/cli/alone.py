@@ -18,8 +18,9 @@ import uvloop
 
 from soniqd.backends import StorageBackend
 from soniqd.cli.options import COMMA_SEPARATED, json_option
-from soniqd.cli.render import print_json
+from soniqd.cli.render import print_json, print_line
 from soniqd.cli.session import Session
+from soniqd.cli.wording import count
 from soniqd.control.identity import current_identity
 from soniqd.forkserver.loading import load_jobs
 from soniqd.log.setup import configure_logging
@@ -58,6 +59,8 @@ def worker(
     done, failed = _run(_work(settings, queues=queues, run_once=run_once))
     if session.as_json:
         print_json({"done": done, "failed": failed})
+    else:
+        print_line(f"{count(done, 'job')} done, {count(failed, 'run')} failed")
 
 
 @click.command()

@@ -32,7 +32,7 @@ def setup(session: Session) -> None:
             f"{redact(location)}: {count(len(result.pending), 'migration')} applied: {', '.join(result.pending)}"
         )
     else:
-        print_line(f"{redact(location)}: up to date")
+        print_line(f"{redact(location)}: ready, no migration was pending")
 
 
 @click.command("migrate-status")

@@ -179,5 +179,5 @@ def _row(row: dict[str, Any]) -> tuple[object, ...]:
         row.get("attempts"),
         row.get("resurrection_count"),
         moment(row.get("moved_to_dead_letter_at")),
-        error[-1][:_LONGEST_ERROR],
+        error[0][:_LONGEST_ERROR],
     )

@@ -49,6 +49,8 @@ class Soniq(Declaring, Inspecting):
 
         backend = await self._lifecycle.open()
         worker = assembly.make_worker(self, backend, concurrency=concurrency, queues=queues, until_empty=run_once)
+        if run_once and not self.tasks:
+            return
         await run_standalone(
             worker,
             backend,

@@ -119,9 +119,9 @@ class Enqueueing(AppCore):
         )
 
     async def _store(self, jobs: list[NewJob], connection: Any) -> list[str]:
-        backend = await self._lifecycle.open()
         if connection is None:
-            return list[str](await backend.enqueue(jobs))
+            return list[str](await (await self._lifecycle.open()).enqueue(jobs))
+        backend = self._lifecycle.backend  # which needs no connection of its own for this
         if not backend.capabilities.transactional_enqueue:
             raise UnsupportedByBackendError(
                 f"cannot enqueue in a transaction of yours: the {backend.capabilities.name} backend has no such thing; "

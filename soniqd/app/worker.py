@@ -33,7 +33,7 @@ def make_worker(
     settings = app.settings
     try:
         slots = settings.concurrency if concurrency is None else values.count("concurrency", concurrency, least=1)
-        served = tuple(values.queue_name(queue) for queue in queues or ())
+        served = tuple(values.queue_name(queue) for queue in ([queues] if isinstance(queues, str) else queues or ()))
     except ValueError as error:
         raise ConfigurationError(f"cannot run a worker: {error}") from error
     _warn_of_pool(settings, backend, concurrency=slots)

@@ -10,6 +10,7 @@ from soniqd import Soniq
 from soniqd.app.database import same_database
 from soniqd.backends.memory import MemoryBackend
 from soniqd.errors import ClosedError, ConfigurationError
+from soniqd.model import JobId
 from soniqd.queue.metrics import NullMetricsSink
 
 PASSWORD = "hunter2"
@@ -107,11 +108,12 @@ async def test_the_context_manager_opens_and_closes():
 
 async def test_the_first_use_opens():
     app = Soniq(backend="memory")
-    assert not app.is_initialized
+    states = [app.is_initialized]
     await app.get_queue_stats()
-    assert app.is_initialized
+    states.append(app.is_initialized)
     await app.ensure_initialized()
     await app.close()
+    assert states == [False, True]
 
 
 async def test_a_lent_backend_is_shared_and_stays_open():
@@ -121,7 +123,7 @@ async def test_a_lent_backend_is_shared_and_stays_open():
     app.job(name="a.b")(lambda: None)
     job_id = await app.enqueue("a.b")
     await app.close()
-    assert await lent.get_job(job_id) is not None
+    assert await lent.get_job(JobId(job_id)) is not None
 
 
 async def test_reset_deletes_everything_in_a_testing_environment():
@@ -174,7 +176,7 @@ def test_the_same_database_may_be_bound():
 @pytest.mark.parametrize("made", [{"database_url": f"postgresql://me:{PASSWORD}@db/shop"}, {"backend": "memory"}])
 def test_binding_another_database_names_both_without_passwords(made):
     app = Soniq(**made)
-    with pytest.raises(ConfigurationError, match="cannot bind this Soniq to .*it was made with") as caught:
+    with pytest.raises(ConfigurationError, match=r"cannot bind this Soniq to .*it was made with") as caught:
         app.bind(f"postgresql://soniq:{PASSWORD}@db/other")
     assert "db/other" in str(caught.value)
     assert PASSWORD not in str(caught.value)

@@ -77,7 +77,6 @@ class ConnectionThread(Generic[S]):
         open_ = True
         while open_:
             batch, open_ = self._next_batch()
-            batch = [call for call in batch if not call.future.cancelled()]
             if batch:
                 self._deliver(batch, self._serve(batch))
             del batch  # or the last calls' arguments live until the next one
@@ -152,7 +151,8 @@ class Reader(ConnectionThread[sqlite3.Connection]):
 
     def _answer(self, call: Call[sqlite3.Connection]) -> Answer:
         try:
-            return Answer(call.work(self._connection(writes=False)))
+            connection = self._connection(writes=False)
+            return Answer(None if call.future.cancelled() else call.work(connection))
         except Exception as error:  # noqa: BLE001 - it is the caller's, on the other thread
             return Answer(error=self._failed(error))
 
@@ -191,7 +191,7 @@ class Writer(ConnectionThread[Transaction]):
         connection.execute("BEGIN IMMEDIATE")
         try:
             transaction = Transaction(connection, self._clock())
-            values = [call.work(transaction) for call in batch]
+            values = [None if call.future.cancelled() else call.work(transaction) for call in batch]
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:

@@ -1,0 +1,121 @@
+"""The SQL files: every statement is used, and the hot ones follow their indexes."""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import soniqd.backends.sqlite
+from soniqd.backends.sqlite import SQLiteBackend
+from soniqd.backends.sqlite.statements import migrations, statements
+from soniqd.backends.sqlite.transaction import Transaction
+from tests.backends.conformance.builders import claim, done, job, worker
+
+PACKAGE = Path(soniqd.backends.sqlite.__file__).parent
+
+
+@pytest.fixture
+async def backend(tmp_path: Path) -> AsyncIterator[SQLiteBackend]:
+    opened = SQLiteBackend(tmp_path / "jobs.db")
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+def test_every_statement_is_used() -> None:
+    code = "".join(file.read_text() for file in PACKAGE.glob("*.py"))
+    assert [name for name in statements() if f'"{name}"' not in code] == []
+
+
+def test_every_statement_says_what_it_is_for() -> None:
+    for file in (PACKAGE / "sql").glob("*.sql"):
+        for line in re.findall(r"^-- :.*$", file.read_text(), re.MULTILINE):
+            assert re.fullmatch(r"-- :\w+ [A-Z].*\.", line), f"{file.name}: {line}"
+
+
+def test_every_migration_has_statements_in_order() -> None:
+    assert list(migrations()) == sorted(migrations())
+    assert all(migrations().values())
+
+
+@pytest.mark.parametrize(
+    ("name", "index"),
+    [
+        ("claimable_heads", "soniq_jobs_claim (queue=? AND job_name>?)"),
+        ("best_of_pair", "soniq_jobs_claim (queue=? AND job_name=?)"),
+        ("taken", "INTEGER PRIMARY KEY (rowid=?)"),
+        ("due", "soniq_jobs_due"),
+        ("next_due", "soniq_jobs_due"),
+        ("held_by", "soniq_jobs_held"),
+        ("held_by_workers", "soniq_jobs_held"),
+        ("dedup_twin", "soniq_jobs_dedup_key"),
+        ("unique_twin", "soniq_jobs_unique_queued"),
+        ("drop_hot", "INTEGER PRIMARY KEY (rowid=?)"),
+        ("prune_finished", "soniq_finished_jobs_expiry"),
+    ],
+)
+async def test_hot_statements_follow_their_index(backend: SQLiteBackend, name: str, index: str) -> None:
+    text = statements()[name]
+    plan = await backend._access.read(lambda db: _plan(db, text))
+    assert any(index in line for line in plan), plan
+    assert not any("TEMP B-TREE" in line for line in plan) or name == "held_by_workers", plan
+
+
+def _plan(db: sqlite3.Connection, text: str) -> list[str]:
+    return [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {text}", ["[]"] * text.count("?"))]
+
+
+@pytest.mark.parametrize("kind", ["unknown name", "paused queue", "for later", "claimable"])
+async def test_a_backlog_does_not_make_a_claim_dearer(backend: SQLiteBackend, kind: str) -> None:
+    changes: dict[str, dict[str, Any]] = {
+        "unknown name": {"name": "a-stranger", "priority": 1},
+        "paused queue": {"queue": "a-paused", "priority": 1},
+        "for later": {"delay_s": 3600.0, "priority": 1},
+        "claimable": {},
+    }
+    await backend.set_queue_paused("a-paused", paused=True)
+    claimer = await worker(backend)
+    await backend.enqueue([job(queue="b") for _ in range(20)])
+    before = await _instructions_of_a_claim(backend, claimer)
+    await backend.enqueue([job(**{"queue": "b"} | changes[kind]) for _ in range(5000)])
+    after = await _instructions_of_a_claim(backend, claimer)
+    assert after <= before + 300, f"{before} before, {after} after"
+
+
+async def _instructions_of_a_claim(backend: SQLiteBackend, claimer: str) -> int:
+    """Claim five jobs and count the steps of SQLite's virtual machine."""
+    count = 0
+
+    def tick() -> int:
+        nonlocal count
+        count += 1
+        return 0
+
+    def watch(tx: Transaction) -> None:
+        tx.connection.set_progress_handler(tick, 1)
+
+    await backend._access.write(watch)
+    taken = await backend.claim(claimer, names=["task"], queues=None, limit=5)  # type: ignore[arg-type]
+    await backend._access.write(lambda tx: tx.connection.set_progress_handler(None, 0))
+    assert len(taken) == 5
+    return count
+
+
+async def test_finished_jobs_leave_the_hot_table(backend: SQLiteBackend) -> None:
+    await backend.enqueue([job() for _ in range(10)])
+    await backend.complete([done(one) for one in await claim(backend, await worker(backend))])
+    rows = await backend._access.read(lambda db: db.execute("SELECT count(*) FROM soniq_jobs").fetchone())
+    assert rows == (0,)
+
+
+async def test_no_value_is_written_into_a_statement(backend: SQLiteBackend) -> None:
+    text = "'; DROP TABLE soniq_jobs; --"
+    await backend.enqueue([job(text, queue=text, dedup_key=text, args_json=json.dumps(text))])
+    [claimed] = await claim(backend, await worker(backend, [text]), names=[text], queues=[text])
+    assert (claimed.name, claimed.queue, json.loads(claimed.args_json)) == (text, text, text)

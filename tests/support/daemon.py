@@ -1,13 +1,13 @@
 """A real ``soniqd`` in a folder of its own, for tests that read as prose.
 
-    async with Daemon(tmp_path, jobs=JOBS, workers={"processes": 2}) as daemon:
-        job_id = await daemon.enqueue("slow", seconds=5)
-        await daemon.log_event("worker_ready", slot="default/1")
+    async with Daemon(tmp_path, workers={"processes": 2}) as daemon:
+        mark = daemon.log.mark()
         killed = await daemon.kill("default/1")
-        await daemon.log_event("child_exited", pid=killed)
+        await daemon.log_event("child_died", pid=killed)
+        await daemon.log_event("child_ready", since=mark, slot="default/1")
 
-At the end of the block nothing of it runs any more, whatever happened: what has to be killed by then, beside the master
-that a test has not stopped, fails the test.
+At the end of the block the master is told to leave, and nothing of it runs any more, whatever happened: a process that
+has to be killed then fails the test.
 """
 
 from __future__ import annotations
@@ -77,6 +77,9 @@ async def fail(message: str = "failed on purpose"):
 class Daemon:
     """One soniqd: its configuration, its process tree, its log and its control socket."""
 
+    patience_s = DRAIN_TIMEOUT_S + 15
+    """How long everything may take to leave."""
+
     def __init__(
         self,
         folder: Path,
@@ -143,7 +146,7 @@ class Daemon:
         if self.running:
             self.signal(signal.SIGTERM)
         try:
-            await self.gone(timeout_s=DRAIN_TIMEOUT_S + 15)
+            await self.gone()
         finally:
             self._end_everything()
 
@@ -175,19 +178,23 @@ class Daemon:
 
         await self.eventually(all_up, timeout_s=timeout_s)
 
-    async def stop(self, sig: signal.Signals = signal.SIGTERM, *, timeout_s: float = DRAIN_TIMEOUT_S + 15) -> int:
+    async def stop(self, sig: signal.Signals = signal.SIGTERM, *, timeout_s: float | None = None) -> int:
         """Ask the master to leave, and return its exit code."""
         self.signal(sig)
         return await self.exit_code(timeout_s=timeout_s)
 
-    async def exit_code(self, *, timeout_s: float = DRAIN_TIMEOUT_S + 15) -> int:
+    async def exit_code(self, *, timeout_s: float | None = None) -> int:
         """Wait for the master's end."""
-        await self.eventually(lambda: not self.running, timeout_s=timeout_s)
+        await self.eventually(lambda: not self.running, timeout_s=timeout_s or self.patience_s)
         return int(self._master.returncode)
 
-    async def gone(self, *, timeout_s: float = DRAIN_TIMEOUT_S + 15) -> None:
+    async def gone(self, *, timeout_s: float | None = None) -> None:
         """Wait until no process of this daemon is left, orphans included."""
-        await self.eventually(lambda: not self.running and not self.processes(), timeout_s=timeout_s)
+        await self.eventually(
+            lambda: not self.running and not self.processes(),
+            timeout_s=timeout_s or self.patience_s,
+            message="every process of the daemon is gone",
+        )
 
     @property
     def running(self) -> bool:

@@ -12,7 +12,7 @@ help: ## show the targets
 
 run: .venv/.installed ## run the daemon in the foreground, on SQLite, with the demo jobs
 	@cat etc/demo/welcome.txt
-	@mkdir -p var && $(BIN)/soniqctl -c $(DEMO) setup
+	@mkdir -p etc/demo/var && $(BIN)/soniqctl -c $(DEMO) setup
 	@exec $(BIN)/soniqd -c $(DEMO)
 
 test: lint ## install what the tests need, then check everything
@@ -35,7 +35,7 @@ deb: .venv/.installed ## build the Debian package into dist/
 	$(BIN)/python packaging/build.py
 
 clean: ## remove what the other targets made
-	rm -rf .venv build dist var .*_cache .coverage* soniqd.egg-info
+	rm -rf .venv build dist etc/demo/var .*_cache .coverage* soniqd.egg-info
 	find soniqd tests etc -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps: a second call costs nothing until pyproject.toml changes.

@@ -14,10 +14,10 @@ log = logging.getLogger("demo")
 some = random.Random()  # noqa: S311  a demo's numbers need not be secret
 
 
-@app.periodic(every=5, name="demo.open_shop")
+@app.periodic(every=2, name="demo.open_shop")
 async def open_shop() -> None:
-    """Every five seconds: a few customers order something."""
-    for order in some.sample(range(1000, 10_000), k=3):
+    """Every two seconds: a few customers order something."""
+    for order in some.sample(range(1000, 10_000), k=2):
         await app.enqueue("demo.handle_order", order=order)
 
 

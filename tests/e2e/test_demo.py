@@ -18,11 +18,11 @@ DEMO = Path(__file__).parents[2] / "etc/demo"
 @pytest.fixture
 async def demo(tmp_path: Path) -> AsyncIterator[Daemon]:
     """The demo's daemon, from a copy, so that its state lands in the test's folder."""
-    shutil.copytree(DEMO, tmp_path / "etc/demo", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "var").mkdir()
+    shutil.copytree(DEMO, tmp_path / "etc/demo", ignore=shutil.ignore_patterns("__pycache__", "var"))
+    (tmp_path / "etc/demo/var").mkdir()
     daemon = Daemon(tmp_path, environ={"SONIQ_LOG_LEVEL": "INFO"})
     daemon.config = tmp_path / "etc/demo/soniq.toml"
-    daemon.socket = tmp_path / "var/soniqd.sock"
+    daemon.socket = tmp_path / "etc/demo/var/soniqd.sock"
     async with daemon:
         yield daemon
 

@@ -7,8 +7,9 @@ Where the application is used decides what it gets:
 * **In another process** (forked after the opening): a fresh backend. The old one is set aside untouched, since its
   sockets are the parent's. A backend that cannot be made again, because the caller handed it in or because it is
   memory, is refused.
-* **In another event loop, the old one being closed** (one ``asyncio.run`` after the other): a fresh backend; memory
-  goes on with what it holds.
+* **In another event loop, the old one being closed** (one ``asyncio.run`` after the other): a fresh backend, and the
+  old one is closed from here; memory goes on with what it holds. That is a connection for each loop: a program that
+  enqueues often should keep one loop.
 * **In another event loop, the old one still open** (several threads): refused. Each loop needs its own ``Soniq``.
 * **In a process that lends one** (a worker of the daemon, which has its own): that one, which is not closed here.
 """
@@ -22,6 +23,8 @@ from contextlib import suppress
 
 from soniqd.backends import StorageBackend
 from soniqd.errors import ClosedError, ConfigurationError
+
+_CLOSE_S = 5.0
 
 MakeBackend = Callable[[], StorageBackend]
 
@@ -38,6 +41,7 @@ class BackendLifecycle:
         self._closed = False
         self._lent = False
         self._set_aside: list[StorageBackend] = []
+        self._left_over: list[StorageBackend] = []
 
     @property
     def closed(self) -> bool:
@@ -53,7 +57,7 @@ class BackendLifecycle:
         """The backend of this process, perhaps not open yet."""
         self._check_not_closed()
         if self._loop is not None and self._pid != os.getpid():
-            self._leave_behind("another process, before a fork")
+            self._leave_behind("another process, before a fork", self._set_aside)
         return self._made()
 
     async def open(self) -> StorageBackend:
@@ -92,12 +96,15 @@ class BackendLifecycle:
                 await asyncio.shield(self._opening)
         backend, self._backend = self._backend, None
         opened_in, self._loop = self._loop, None
-        if backend is None or self._lent:
-            return
-        if opened_in is None or (opened_in is loop and self._pid == os.getpid()):
-            await backend.close()
+        if backend is not None and not self._lent and self._pid in (0, os.getpid()):
+            if opened_in in (None, loop):
+                await backend.close()
+            else:
+                self._left_over.append(backend)
+        await self._close_left_over()
 
     async def _open(self, loop: asyncio.AbstractEventLoop) -> None:
+        await self._close_left_over()
         backend = self._made()
         try:
             await backend.open()
@@ -110,6 +117,12 @@ class BackendLifecycle:
         finally:
             self._opening = None
         self._loop, self._pid = loop, os.getpid()
+
+    async def _close_left_over(self) -> None:
+        """Close what a closed loop has left; what such a backend still waits for in that loop never comes."""
+        while self._left_over:
+            with suppress(Exception):
+                await asyncio.wait_for(self._left_over.pop().close(), _CLOSE_S)
 
     def _made(self) -> StorageBackend:
         if self._backend is None:
@@ -128,7 +141,7 @@ class BackendLifecycle:
 
     def _leave_place(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._pid != os.getpid():
-            self._leave_behind("another process, before a fork")
+            self._leave_behind("another process, before a fork", self._set_aside)
         elif self._is_in_use_by_other_than(loop):
             raise ConfigurationError(
                 "cannot use this Soniq here: it was opened in another event loop, which still runs; "
@@ -137,16 +150,16 @@ class BackendLifecycle:
         elif self._backend is not None and not self._backend.capabilities.multi_process:
             self._loop = None
         else:
-            self._leave_behind("another event loop, closed since")
+            self._leave_behind("another event loop, closed since", self._left_over)
 
-    def _leave_behind(self, place: str) -> None:
+    def _leave_behind(self, place: str, where_to: list[StorageBackend]) -> None:
         backend = self._backend
         if backend is not None and (self._make is None or not backend.capabilities.multi_process):
             raise ConfigurationError(
                 f"cannot use this Soniq here: its backend was opened in {place}, and another one cannot be made from it"
             )
-        if backend is not None:
-            self._set_aside.append(backend)
+        if backend is not None and not self._lent:
+            where_to.append(backend)
         self._backend, self._loop, self._opening = None, None, None
         self._lent = False
 

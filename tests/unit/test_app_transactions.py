@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import os
+
 import psycopg
 import pytest
 
 from soniqd import Soniq
 from soniqd.errors import InvalidArgumentsError, UnsupportedByBackendError
+from tests.support.waiting import eventually_sync
 
 
 @pytest.fixture
@@ -89,6 +94,29 @@ async def test_who_only_enqueues_in_transactions_needs_no_connection_beside_them
         await app.enqueue("receipts.send", connection=conn, order_id=1)
     assert not app.is_initialized
     await app.close()
+
+
+def test_one_event_loop_after_the_other_and_a_fork_leave_no_connection_behind(postgres_url):
+    """Warnings are errors here: a connection that is dropped without being closed would warn."""
+    app = Soniq(postgres_url, pool_min_size=2, enqueue_validation="none")
+    for _ in range(3):
+        asyncio.run(app.enqueue("receipts.send", order_id=1))
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            asyncio.run(app.enqueue("receipts.send", order_id=2))
+            asyncio.run(app.close())
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert len(asyncio.run(app.list_jobs())) == 4
+    asyncio.run(app.close())
+    gc.collect()
+    with psycopg.connect(postgres_url, autocommit=True) as conn:
+        query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        eventually_sync(lambda: conn.execute(query).fetchone() == (0,))
 
 
 async def test_a_connection_without_async_is_refused(app, postgres_url):

@@ -125,12 +125,20 @@ async def test_after_closing_every_use_is_refused():
         _ = lifecycle.backend
 
 
-def test_one_event_loop_after_the_other_gets_a_fresh_backend():
+def test_one_event_loop_after_the_other_gets_a_fresh_backend_and_the_old_one_is_closed():
     factory = Factory()
     lifecycle = BackendLifecycle(make=factory)
     assert asyncio.run(lifecycle.open()) is factory.made[0]
     assert asyncio.run(lifecycle.open()) is factory.made[1]
+    assert [backend.closed for backend in factory.made] == [1, 0]
+
+
+def test_closing_from_another_event_loop_closes_what_a_closed_one_has_left():
+    factory = Factory()
+    lifecycle = BackendLifecycle(make=factory)
+    asyncio.run(lifecycle.open())
     asyncio.run(lifecycle.close())
+    assert factory.made[0].closed == 1
 
 
 def test_memory_goes_on_in_the_next_event_loop():

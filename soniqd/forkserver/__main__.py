@@ -5,8 +5,12 @@ from __future__ import annotations
 import argparse
 import socket
 import sys
+from contextlib import suppress
 
-from soniqd.forkserver.server import ForkServer
+from soniqd.control.fork import MAX_PACKET, BootFailed, encode
+from soniqd.version import __version__
+
+_EX_CONFIG = 78
 
 
 def main() -> int:
@@ -17,7 +21,27 @@ def main() -> int:
     arguments = parser.parse_args()
     with socket.socket(fileno=arguments.fd) as master:
         master.set_inheritable(False)
-        return ForkServer(master, exec_child=arguments.exec_child).run()
+        return _serve(master, exec_child=arguments.exec_child)
+
+
+def _serve(master: socket.socket, *, exec_child: bool) -> int:
+    try:
+        from soniqd.forkserver.server import ForkServer  # noqa: PLC0415  what it needs may be missing, see below
+    except ImportError as error:
+        with suppress(OSError):
+            master.recv(MAX_PACKET)  # Boot: what is left unread at the end would reset the connection, answer and all
+            master.send(encode(_incomplete(error)))
+        return _EX_CONFIG
+    return ForkServer(master, exec_child=exec_child).run()
+
+
+def _incomplete(error: ImportError) -> BootFailed:
+    """Say that this interpreter, which may be an application's, has soniqd without what it depends on."""
+    problem = (
+        f"cannot run soniqd in {sys.executable}: {error}; "
+        f'install it there with "{sys.executable} -m pip install soniqd=={__version__}"'
+    )
+    return BootFailed(problems=(problem,), traceback="", version=__version__)
 
 
 if __name__ == "__main__":

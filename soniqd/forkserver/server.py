@@ -46,6 +46,7 @@ class ForkServer:
         """Serve until the master is gone; returns the exit code."""
         gc.disable()
         _ignore_terminal()
+        _print_by_lines()
         packet, descriptors = self._receive()
         _close_all(descriptors)
         if not packet:
@@ -166,6 +167,12 @@ def _ignore_terminal() -> None:
     for signum in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _print_by_lines() -> None:
+    """Let what jobs print be seen when it is printed, also where stdout is a pipe to the journal."""
+    with suppress(AttributeError, OSError):
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 
 
 def _flush_output() -> None:

@@ -103,6 +103,20 @@ def test_settings_of_no_release_are_refused(masters, settings_for):
     assert "speed" in failed.problems[0]
 
 
+def test_an_interpreter_without_soniqds_dependencies_says_what_to_install(masters, settings_for, tmp_path):
+    (tmp_path / "uvloop.py").write_text("raise ImportError(\"No module named 'uvloop'\")")
+    failed = masters(settings_for("greeter"), environ={"PYTHONPATH": str(tmp_path)}).boot()
+    assert isinstance(failed, wire.BootFailed)
+    assert failed.problems[0].startswith(f"cannot run soniqd in {sys.executable}: No module named 'uvloop'; install it")
+
+
+def test_what_jobs_print_is_seen_while_the_process_lives(masters, write_module, settings_for):
+    write_module("greeter", "print('importing')\n" + GREETER)
+    master = masters(settings_for("greeter"))
+    master.booted()
+    assert master.stdout == "importing\n"
+
+
 def test_descriptors_left_open_by_a_module_are_logged(masters, write_module, settings_for):
     write_module("greeter", "import socket\nleft = socket.socket()\n" + GREETER)
     master = masters(settings_for("greeter"))
@@ -259,7 +273,7 @@ def test_heavy_imports_make_forks_neither_slow_nor_big(masters, write_module, se
         child.hear(link.Ready)
         took_s.append(time.perf_counter() - before)
     assert private_mib(child.pid) < 20
-    assert min(took_s) < 0.5
+    assert min(took_s) < 1.0
 
 
 def test_no_socket_is_inherited_by_programs_that_a_child_starts(greeting_master):

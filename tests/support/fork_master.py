@@ -13,7 +13,9 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from soniqd.control import fork as wire
@@ -129,7 +131,14 @@ class StubChild:
 class ForkMaster:
     """One fork server of one generation."""
 
-    def __init__(self, settings: DaemonSettings, folder: Path, *, exec_child: bool = False) -> None:
+    def __init__(
+        self,
+        settings: DaemonSettings,
+        folder: Path,
+        *,
+        exec_child: bool = False,
+        environ: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.settings = settings
         self.children: list[StubChild] = []
         self.stderr_path = folder / f"stderr-{uuid.uuid4().hex[:8]}.log"
@@ -145,6 +154,7 @@ class ForkMaster:
                 stdout=stdout,
                 stderr=stderr,
                 cwd=folder,
+                env={**os.environ, **environ},
             )
         far.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import threading
 import uuid
@@ -36,6 +37,7 @@ def make_worker(
         served = tuple(values.queue_name(queue) for queue in ([queues] if isinstance(queues, str) else queues or ()))
     except ValueError as error:
         raise ConfigurationError(f"cannot run a worker: {error}") from error
+    _set_log_level(settings)
     _warn_of_pool(settings, backend, concurrency=slots)
     return Worker(
         backend=backend,
@@ -82,7 +84,15 @@ def _options(settings: SoniqSettings, *, concurrency: int, queues: tuple[str, ..
         poll_interval_s=settings.poll_interval,
         sync_threads=settings.sync_handler_pool_size,
         max_crashes=settings.max_crashes,
+        snooze_max_s=settings.snooze_max_seconds,
+        error_retry_s=settings.error_retry_delay,
     )
+
+
+def _set_log_level(settings: SoniqSettings) -> None:
+    """Only if somebody asked for one: where lines go, and which, is the embedding application's affair."""
+    if settings.debug or "log_level" in settings.model_fields_set:
+        logging.getLogger("soniqd").setLevel("DEBUG" if settings.debug else settings.log_level)
 
 
 def _warn_of_pool(settings: SoniqSettings, backend: StorageBackend, *, concurrency: int) -> None:

@@ -29,6 +29,7 @@ from soniqd.roles import LoadedJobs
 from soniqd.roles.scheduler import make_scheduler
 from soniqd.roles.storage import make_backend
 from soniqd.settings.daemon import DaemonSettings, WorkerGroup
+from soniqd.settings.library import load_library_settings
 from soniqd.version import __version__
 from soniqd.worker import StandaloneOptions, Worker, WorkerOptions, run_standalone
 
@@ -79,7 +80,8 @@ def _settings(session: Session, *, concurrency: int | None, jobs_modules: tuple[
         overrides["jobs.modules"] = list(jobs_modules)
     settings = session.unsupervised(overrides)
     _become(settings.jobs.python)
-    configure_logging(settings.soniqd.log_level, settings.soniqd.log_format)
+    level = "DEBUG" if load_library_settings().debug else settings.soniqd.log_level
+    configure_logging(level, settings.soniqd.log_format)
     path = (*settings.jobs.path, Path.cwd())
     return settings.model_copy(update={"jobs": settings.jobs.model_copy(update={"path": path})})
 
@@ -132,6 +134,7 @@ def _make_worker(
     settings: DaemonSettings, jobs: LoadedJobs, backend: StorageBackend, *, queues: tuple[str, ...], run_once: bool
 ) -> Worker:
     concurrency = (settings.workers or (WorkerGroup(),))[0].concurrency
+    library = load_library_settings()  # for what is a setting of workers without a daemon only
     return Worker(
         backend=backend,
         tasks=jobs.tasks,
@@ -152,6 +155,8 @@ def _make_worker(
             poll_interval_s=settings.jobs.poll_interval,
             sync_threads=settings.jobs.sync_handler_pool_size,
             max_crashes=settings.jobs.max_crashes,
+            snooze_max_s=library.snooze_max_seconds,
+            error_retry_s=library.error_retry_delay,
         ),
         metrics_sink=jobs.metrics_sink,
         retry_policy=jobs.retry_policy,

@@ -78,12 +78,14 @@ class SoniqSettings(BaseModel):
     cleanup_interval: Duration = Field(
         300.0, gt=0, description="how often a worker looks for lost workers and old rows"
     )
-    error_retry_delay: Duration = Field(5.0, gt=0, description="longest pause after an error of the database")
+    error_retry_delay: Duration = Field(
+        5.0, gt=0, description="longest pause before the next try while the database is away"
+    )
     pool_min_size: int = Field(5, ge=0, le=100, description="connections that are kept open")
     pool_max_size: int = Field(20, ge=1, le=200, description="connections that may be opened at most")
     pool_headroom: int = Field(2, ge=0, le=50, description="connections needed beside one for each concurrent job")
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)] = Field(
-        "INFO", description="least level that `soniqctl worker` logs"
+        "INFO", description="least level that `run_worker` and `soniqctl worker` log"
     )
     debug: bool = Field(False, description="log at DEBUG, and allow reset() outside of tests")
     environment: str = Field("production", description='"testing" allows reset(), which deletes all jobs')

@@ -316,8 +316,8 @@ def test_no_text_of_settings_or_problems_shows_the_password(load, problems):
         (
             "[database]\nurl = 'postgresql://h/d'\npool_max_size = 5\n[[workers]]\nconcurrency = 4",
             (
-                "workers[0].concurrency: Connection pool too small: concurrency 4 and pool_headroom 2 need 6 connections, "
-                "and pool_max_size is 5"
+                "workers[0].concurrency: Connection pool too small: "
+                "concurrency 4 and pool_headroom 2 need 6 connections, and pool_max_size is 5"
             ),
         ),
         ("when = 2026-11-22", "when: unknown key"),

@@ -109,7 +109,6 @@ ORPHAN_HEARTBEAT_FAILED = Event(
 
 # supervision (supervisor/)
 DAEMON_STARTED = Event("daemon_started", INFO, "soniqd {version} started with pid {pid}, jobs in {location}")
-DAEMON_READY = Event("daemon_ready", INFO, "all places are filled: {children} children run")
 DAEMON_STOPPING = Event("daemon_stopping", INFO, "stopping on {reason}: running jobs have {timeout_s:g} s to finish")
 DAEMON_STOPPING_NOW = Event("daemon_stopping_now", WARNING, "stopping now on {reason}: running jobs are given back")
 DAEMON_STOPPED = Event("daemon_stopped", INFO, "soniqd has stopped with exit code {exit_code}")

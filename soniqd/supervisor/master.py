@@ -119,6 +119,8 @@ class Master:
         if self.supervision.reloading:
             return ReloadResult(self.supervision.roster.generation, 0, 0.0, "another reload is running")
         emit(catalogue.RELOAD_STARTED, reason=reason)
+        self._notifier.reloading("reloading")
+        self._notifier.reloading()
         try:
             settings = self._read_settings_again()
         except ConfigurationError as error:
@@ -322,8 +324,11 @@ class Master:
             emit(catalogue.RELOAD_DONE, generation=result.generation, replaced=result.replaced)
         else:
             emit(catalogue.RELOAD_FAILED, generation=result.generation, error=result.error)
+        self._notifier.ready()
         self._next_settings = None
         self.last_reload = result
+        if self.supervision.phase == "running":
+            self._notifier.ready()
         waiters, self._reload_waiters = self._reload_waiters, []
         for waiter in waiters:
             if not waiter.done():

@@ -172,6 +172,17 @@ def test_a_worker_alone_tells_what_it_cannot_import(run, config):
     assert "cannot import nowhere" in errors
 
 
+def test_a_worker_alone_goes_on_in_the_interpreter_of_the_jobs(run, config, tmp_path):
+    python = tmp_path / "jobs-python"
+    python.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    config.write_text(config.read_text() + 'python = "jobs-python"\n')
+    run("soniqctl", "-c", str(config), "setup")
+    output = run("soniqctl", "-c", str(config), "worker", "--run-once").stdout
+    assert output == "0 jobs done, 0 runs failed\n"
+    assert (tmp_path / "calls").read_text() == f"-m soniqd.cli.soniqctl -c {config} worker --run-once\n"
+
+
 def test_a_worker_alone_drains_on_sigterm(run, config, tmp_path):
     run("soniqctl", "-c", str(config), "setup")
     worker = subprocess.Popen([str(BIN / "soniqctl"), "-c", str(config), "worker"], cwd=tmp_path, env=_environment())

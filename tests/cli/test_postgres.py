@@ -1,0 +1,62 @@
+"""What only a database server can do to soniqctl."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from soniqd.cli.soniqctl import main
+from tests.support.postgres import PostgresServer
+
+
+@pytest.fixture
+def soniqctl():
+    def run(url, *arguments, expect=0):
+        result = CliRunner().invoke(main, ["--database-url", url, *arguments])
+        assert result.exit_code == expect, result.output
+        return result
+
+    return run
+
+
+def test_a_job_goes_in_and_comes_out(soniqctl, postgres_url):
+    job_id = json.loads(soniqctl(postgres_url, "enqueue", "a.b", "--args", '{"x": [1]}', "--json").stdout)["id"]
+    job = json.loads(soniqctl(postgres_url, "jobs", "show", job_id, "--json").stdout)
+    assert (job["status"], job["args"]) == ("queued", {"x": [1]})
+    assert soniqctl(postgres_url, "jobs", "cancel", job_id).stdout == f"{job_id} cancelled\n"
+
+
+def test_a_database_without_tables_is_one_clear_line(soniqctl, empty_postgres_url):
+    (line,) = soniqctl(empty_postgres_url, "jobs", "list", expect=1).stderr.splitlines()
+    assert "soniqctl setup" in line
+
+
+def test_migrate_status_before_and_after_setup(soniqctl, empty_postgres_url):
+    before = json.loads(soniqctl(empty_postgres_url, "migrate-status", "--json").stdout)
+    assert before["applied"] == []
+    applied = json.loads(soniqctl(empty_postgres_url, "setup", "--json").stdout)["applied"]
+    assert applied == before["pending"]
+    after = json.loads(soniqctl(empty_postgres_url, "migrate-status", "--json").stdout)
+    assert (after["applied"], after["pending"]) == (applied, [])
+
+
+def test_setup_makes_a_database_that_is_missing(soniqctl, postgres_server: PostgresServer):
+    url = postgres_server.url("made_by_setup")
+    try:
+        assert "applied" in soniqctl(url, "setup").stdout
+        assert soniqctl(url, "jobs", "list").stdout == "no jobs\n"
+    finally:
+        postgres_server.drop_database("made_by_setup")
+
+
+def test_a_missing_database_is_one_clear_line(soniqctl, postgres_server: PostgresServer):
+    (line,) = soniqctl(postgres_server.url("nowhere"), "jobs", "list", expect=1).stderr.splitlines()
+    assert "nowhere" in line
+
+
+def test_a_wrong_password_does_not_appear(soniqctl, postgres_server: PostgresServer):
+    url = f"postgresql://nobody:secret@127.0.0.1:{postgres_server.port}/postgres"
+    (line,) = soniqctl(url, "jobs", "list", expect=1).stderr.splitlines()
+    assert "secret" not in line

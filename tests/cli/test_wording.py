@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from soniqd.cli.wording import count, duration, moment, printable
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "-"),
+        (0, "0s"),
+        (0.04, "0.0s"),
+        (9.96, "10.0s"),
+        (59.9, "59s"),
+        (60, "1m"),
+        (3605, "1h"),
+        (3661, "1h 1m"),
+        (93784, "1d 2h"),
+    ],
+)
+def test_a_span_has_its_two_biggest_units(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_an_instant_that_cannot_be_read_is_shown_as_it_is():
+    assert moment("soon\x07") == "soon\\x07"
+    assert moment(None) == "-"
+
+
+def test_a_number_has_its_noun():
+    assert [count(n, "process", "processes") for n in (0, 1, 2)] == ["0 processes", "1 process", "2 processes"]
+
+
+@given(st.text())
+def test_nothing_printed_steers_a_terminal(text):
+    shown = printable(text)
+    assert not any(c in shown for c in "\x1b\x07\x08\r\n\x9b\u202e\u2028")
+    assert shown == text or not text.isprintable()

@@ -89,7 +89,8 @@ SCHEDULER_DATABASE_BACK = Event(
 DESCRIPTORS_SHARED = Event(
     "descriptors_shared",
     WARNING,
-    "the jobs modules left descriptors open at import, shared by all children of generation {generation}: {descriptors}",
+    "the jobs modules left descriptors open at import, which all children of generation {generation} share: "
+    "{descriptors}",
 )
 FORK_REQUEST_REFUSED = Event("fork_request_refused", ERROR, "cannot serve the master's request: {error}")
 LINK_BROKEN = Event("link_broken", ERROR, "cannot follow the master: {error}")

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Literal, overload
 
@@ -31,8 +31,9 @@ _SESSION = {
     "enable_bitmapscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
+    "enable_memoize": "off",
 }
-_PLANNER = ("plan_cache_mode", "enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin")
+_PLANNER = tuple(name for name in _SESSION if name.startswith(("plan_", "enable_")))
 
 
 class Database:
@@ -223,6 +224,10 @@ class Transaction:
         with self._database.deadline(self.connection):
             return await execute(self.connection, statement, parameters)
 
+    async def copy(self, statement: Statement, rows: Iterable[tuple[Any, ...]]) -> None:
+        with self._database.deadline(self.connection):
+            await copy(self.connection, statement, rows)
+
     async def fetch_dicts(self, statement: Statement, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
         with self._database.deadline(self.connection):
             return await execute(self.connection, statement, parameters, dict_row)
@@ -235,6 +240,13 @@ async def execute(
     cursor = psycopg.AsyncCursor(connection, row_factory=rows)
     await cursor.execute(statement.text, parameters)
     return await cursor.fetchall() if cursor.description else []
+
+
+async def copy(connection: Connection, statement: Statement, rows: Iterable[tuple[Any, ...]]) -> None:
+    """Send rows by COPY on any psycopg connection."""
+    async with psycopg.AsyncCursor(connection).copy(statement.text) as out:
+        for row in rows:
+            await out.write_row(row)
 
 
 def shut(connection: Connection) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import psycopg
 from psycopg import errors
-from psycopg.pq import TransactionStatus
+from psycopg.pq import PipelineStatus, TransactionStatus
 
-from soniqd.backends.postgres.database import Database, Transaction, execute
+from soniqd.backends.postgres.database import Database, Transaction, copy, execute
 from soniqd.backends.postgres.failure import reason_of, translated
 from soniqd.backends.postgres.statements import SQL, Statement
 from soniqd.errors import DatabaseError, InvalidArgumentsError
@@ -19,6 +19,9 @@ from soniqd.model import JobId, NewJob
 
 _CHUNK = 5_000
 """Jobs that one statement stores: larger ones win nothing and hold more memory on both sides."""
+
+_COPY_FROM = 20
+"""Jobs from which on COPY with its two round trips more is faster than one statement: twice as fast for thousands."""
 
 _ROUNDS = 10
 """How often a keyed job may find its twin gone just now; each time something else made progress."""
@@ -47,7 +50,12 @@ async def store(transaction: Transaction, jobs: Sequence[NewJob]) -> list[JobId]
     ids: list[JobId] = []
     for keyed, group in itertools.groupby(jobs, _is_keyed):
         for chunk in _chunks(list(group)):
-            ids += await (_store_keyed(transaction, chunk) if keyed else _store_plain(transaction, chunk))
+            if keyed:
+                ids += await _store_keyed(transaction, chunk)
+            elif len(chunk) >= _COPY_FROM and _can_copy(transaction, chunk):
+                ids += await _copy(transaction, chunk)
+            else:
+                ids += await _store_plain(transaction, chunk)
     return ids
 
 
@@ -70,8 +78,26 @@ class _CallersTransaction(Transaction):
     def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
         self.connection = connection
 
-    async def fetch(self, statement: Statement, parameters: Any) -> list[tuple[Any, ...]]:
+    async def fetch(self, statement: Statement, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         return await execute(self.connection, statement, parameters)
+
+    async def copy(self, statement: Statement, rows: Iterable[tuple[Any, ...]]) -> None:
+        await copy(self.connection, statement, rows)
+
+
+def _can_copy(transaction: Transaction, jobs: Sequence[NewJob]) -> bool:
+    """COPY knows no clock to tell what is due later, and does not go into a pipeline."""
+    pipeline = transaction.connection.pgconn.pipeline_status
+    return pipeline == PipelineStatus.OFF and all(job.run_at is None and job.delay_s is None for job in jobs)
+
+
+async def _copy(transaction: Transaction, jobs: Sequence[NewJob]) -> list[JobId]:
+    await transaction.copy(
+        SQL["copy_jobs"],
+        [(j.id, j.name, j.args_json, j.args_hash, j.max_attempts, j.priority, j.queue, j.producer_id) for j in jobs],
+    )
+    await transaction.fetch(SQL["tell_queues"], {"queues": sorted({job.queue for job in jobs})})
+    return [job.id for job in jobs]
 
 
 async def _store_plain(transaction: Transaction, jobs: Sequence[NewJob]) -> list[JobId]:

@@ -42,6 +42,14 @@ WITH wanted AS MATERIALIZED (
 )
 SELECT (SELECT count(told) FROM told_now), (SELECT count(told) FROM told_due);
 
+-- name: copy_jobs
+-- store many jobs
+COPY soniq_jobs (id, job_name, args, args_hash, max_attempts, priority, queue, producer_id) FROM STDIN;
+
+-- name: tell_queues
+-- tell listeners of many jobs
+SELECT pg_notify('soniq_new_job', queue) FROM unnest(%(queues)s::text[]) AS q (queue);
+
 -- name: enqueue_keyed
 -- store jobs unless a queued twin holds their key, and tell listeners
 WITH wanted AS MATERIALIZED (

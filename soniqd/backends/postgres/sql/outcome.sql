@@ -1,12 +1,17 @@
 -- name: complete_done
 -- write the results of jobs that are done
+-- found: one probe of the primary key each, whatever the planner believes about the table's size. The fence is
+-- checked again by the DELETE, on the newest version of the row if it has to wait for another writer.
 WITH answer AS MATERIALIZED (
   SELECT * FROM unnest(
     %(ids)s::uuid[], %(worker_ids)s::uuid[], %(claim_nos)s::bigint[], %(results)s::text[], %(ttls_s)s::float8[]
   ) AS a (id, worker_id, claim_no, result, ttl_s)
+), found AS (
+  SELECT a.worker_id, a.claim_no, a.result, a.ttl_s, r.row
+  FROM answer a CROSS JOIN LATERAL (SELECT j.ctid AS row FROM soniq_jobs j WHERE j.id = a.id LIMIT 1) r
 ), gone AS (
-  DELETE FROM soniq_jobs j USING answer a
-  WHERE j.id = a.id AND j.worker_id = a.worker_id AND j.claim_no = a.claim_no AND j.status = 'processing'
+  DELETE FROM soniq_jobs j USING found a
+  WHERE j.ctid = a.row AND j.worker_id = a.worker_id AND j.claim_no = a.claim_no
   RETURNING j.id, j.seq, j.job_name, j.args, j.queue, j.priority, j.attempts, j.max_attempts, j.crashes,
             j.interruptions, j.unique_job, j.dedup_key, j.producer_id, j.worker_id, j.claim_no, j.last_error,
             j.created_at, j.due_at, j.started_at, a.result, a.ttl_s
@@ -32,10 +37,15 @@ WITH answer AS MATERIALIZED (
     %(attempts)s::int[], %(crashes)s::int[], %(interruptions)s::int[], %(delays_s)s::float8[], %(texts)s::text[],
     %(reasons)s::text[], %(ttls_s)s::float8[]
   ) AS a (kind, id, worker_id, claim_no, outcome_no, attempts, crashes, interruptions, delay_s, words, reason, ttl_s)
+), found AS (
+  SELECT a.kind, a.worker_id, a.claim_no, a.outcome_no, a.attempts, a.crashes, a.interruptions, a.words, a.reason,
+         a.ttl_s, r.row
+  FROM answer a CROSS JOIN LATERAL (SELECT j.ctid AS row FROM soniq_jobs j WHERE j.id = a.id LIMIT 1) r
+  WHERE a.kind <> 'back'
 ), gone AS (
-  DELETE FROM soniq_jobs j USING answer a
-  WHERE a.kind <> 'back' AND j.id = a.id AND j.worker_id IS NOT DISTINCT FROM a.worker_id
-    AND j.claim_no = a.claim_no AND j.status = 'processing'
+  DELETE FROM soniq_jobs j USING found a
+  WHERE j.ctid = a.row AND j.worker_id IS NOT DISTINCT FROM a.worker_id AND j.claim_no = a.claim_no
+    AND j.status <> 'queued'
   RETURNING j.id, j.seq, j.job_name, j.args, j.queue, j.priority, j.attempts + a.attempts AS attempts, j.max_attempts,
             j.crashes + a.crashes AS crashes, j.interruptions + a.interruptions AS interruptions, j.unique_job,
             j.dedup_key, j.producer_id, j.worker_id, coalesce(a.outcome_no, j.outcome_no) AS outcome_no, j.last_error,
@@ -59,13 +69,14 @@ WITH answer AS MATERIALIZED (
          due_at, started_at
   FROM gone WHERE kind = 'dead'
 ), held AS MATERIALIZED (
-  SELECT j.id, j.job_name, j.args_hash, j.unique_job, j.dedup_key, a.outcome_no, a.attempts, a.crashes,
+  SELECT r.row, r.id, r.job_name, r.args_hash, r.unique_job, r.dedup_key, a.outcome_no, a.attempts, a.crashes,
          a.interruptions, a.delay_s, a.words
-  FROM soniq_jobs j JOIN answer a
-    ON j.id = a.id AND j.worker_id IS NOT DISTINCT FROM a.worker_id AND j.claim_no = a.claim_no
-       AND j.status = 'processing'
+  FROM answer a CROSS JOIN LATERAL (
+    SELECT j.ctid AS row, j.id, j.job_name, j.args_hash, j.unique_job, j.dedup_key FROM soniq_jobs j
+    WHERE j.id = a.id AND j.worker_id IS NOT DISTINCT FROM a.worker_id AND j.claim_no = a.claim_no
+      AND j.status <> 'queued'
+    FOR UPDATE) r
   WHERE a.kind = 'back'
-  FOR UPDATE OF j
 ), keyed AS (
   SELECT h.*,
          h.unique_job AND NOT %(give_up_keys)s::boolean
@@ -88,7 +99,7 @@ WITH answer AS MATERIALIZED (
       last_error = coalesce(k.words, j.last_error),
       unique_job = k.keeps_unique,
       dedup_key = CASE WHEN k.keeps_dedup THEN j.dedup_key END
-  FROM keyed k WHERE j.id = k.id
+  FROM keyed k WHERE j.ctid = k.row
   RETURNING j.id, j.queue, j.scheduled_at
 ), told_now AS (
   SELECT pg_notify('soniq_new_job', queue) AS told FROM back WHERE scheduled_at IS NULL GROUP BY queue

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from soniqd import JobContext, Soniq, TaskRef, task_ref
-from soniqd.app import enqueueing
+from soniqd import JobContext, Soniq, task_ref
 from soniqd.backends.memory import MemoryBackend
 from soniqd.errors import (
     ClosedError,
@@ -269,81 +268,3 @@ async def test_after_closing_nothing_is_enqueued(app):
 async def test_a_backend_without_transactions_says_so(app):
     with pytest.raises(UnsupportedByBackendError, match="the memory backend has no such thing"):
         await app.enqueue(app.send, order_id=1, connection=object())
-
-
-async def test_many_jobs_come_out_in_order(app):
-    ids = await app.enqueue_many(app.send, [{"order_id": number} for number in range(10)], priority=1)
-    jobs = [await stored(app, job_id) for job_id in ids]
-    assert [job["args"]["order_id"] for job in jobs] == list(range(10))
-    assert {job["priority"] for job in jobs} == {1}
-
-
-async def test_no_jobs_at_all_are_no_call(app, backend):
-    assert await app.enqueue_many(app.send, []) == []
-    assert backend.calls == []
-
-
-async def test_many_jobs_are_read_and_stored_in_chunks(app, backend, monkeypatch):
-    monkeypatch.setattr(enqueueing, "CHUNK_JOBS", 4)
-    read_at: list[int] = []
-
-    def items():
-        for number in range(10):
-            read_at.append(len(backend.calls))
-            yield {"order_id": number}
-
-    assert len(await app.enqueue_many(app.send, items())) == 10
-    assert backend.calls == [4, 4, 2]
-    assert read_at == [0, 0, 0, 0, 1, 1, 1, 1, 2, 2]
-
-
-async def test_a_chunk_is_bounded_in_bytes_too(app, backend, monkeypatch):
-    monkeypatch.setattr(enqueueing, "CHUNK_BYTES", 100)
-    await app.enqueue_many(app.send, [{"order_id": 1, "note": "x" * 60}] * 4)
-    assert backend.calls == [2, 2]
-
-
-async def test_a_wrong_item_is_named_and_what_was_stored_is_counted(app, backend, monkeypatch):
-    monkeypatch.setattr(enqueueing, "CHUNK_JOBS", 2)
-    items: list[dict[str, Any]] = [{"order_id": 0}, {"order_id": 1}, {"order_id": 2}, {}]
-    with pytest.raises(InvalidArgumentsError, match=r"item 3: .*argument 'order_id' is missing") as caught:
-        await app.enqueue_many(app.send, items)
-    assert (caught.value.context["index"], caught.value.context["stored"]) == (3, 2)
-    assert backend.calls == [2]
-
-
-@pytest.mark.parametrize("items", [{"order_id": 1}, "orders"])
-async def test_one_item_instead_of_many_is_refused(app, items):
-    with pytest.raises(InvalidArgumentsError, match="items must be an iterable of dicts"):
-        await app.enqueue_many(app.send, items)
-
-
-@pytest.mark.parametrize("item", [None, 7, ["order_id"]])
-async def test_an_item_that_is_no_dict_is_refused(app, item):
-    with pytest.raises(InvalidArgumentsError, match=r"item 0: .*must be a dict or a pydantic model"):
-        await app.enqueue_many(app.send, [item])
-
-
-async def test_many_jobs_may_be_models_or_have_a_reference(app):
-    ids = await app.enqueue_many(TaskRef("billing.send", Invoice), [Invoice(invoice_id=1), {"invoice_id": 2}])
-    assert [(await stored(app, job_id))["args"]["invoice_id"] for job_id in ids] == [1, 2]
-
-
-async def test_equal_jobs_among_many_are_stored_once_if_unique(app):
-    one, two, three = await app.enqueue_many(app.sync, [{"shop": "a"}, {"shop": "b"}, {"shop": "a"}])
-    assert one == three != two
-
-
-async def test_many_jobs_may_have_dedup_keys(app):
-    items = [{"order_id": number} for number in range(4)]
-    one, two, three, four = await app.enqueue_many(app.send, items, dedup_keys=["a", None, "a", None])
-    assert one == three
-    assert len({one, two, four}) == 3
-
-
-@pytest.mark.parametrize(
-    ("keys", "problem"), [(["a"], "item 1 has no dedup key"), (["a", "b", "c"], "more dedup keys than the 2 items")]
-)
-async def test_as_many_dedup_keys_as_items_are_needed(app, keys, problem):
-    with pytest.raises(InvalidArgumentsError, match=problem):
-        await app.enqueue_many(app.send, [{"order_id": 1}, {"order_id": 2}], dedup_keys=keys)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -123,6 +124,21 @@ async def test_a_snoozed_job_uses_no_attempt(app):
     await app.run_worker(run_once=True)
     job = await app.get_job(job_id)
     assert (job["status"], job["attempts"], job["scheduled_at"] is not None) == ("queued", 0, True)
+
+
+async def test_the_longest_snooze_is_a_setting():
+    async with Soniq(backend="memory", snooze_max_seconds=60) as app:
+
+        @app.job(name="later.please")
+        async def later():
+            return Snooze(10**6)
+
+        job_id = await later.enqueue()
+        await app.run_worker(run_once=True)
+        job = await app.get_job(job_id)
+    assert job is not None
+    assert job["scheduled_at"] is not None
+    assert datetime.fromisoformat(job["scheduled_at"]) < datetime.now(UTC) + timedelta(seconds=61)
 
 
 async def test_the_shutdown_event_drains(app):

@@ -1,8 +1,8 @@
 """Asks for jobs: one statement for as many as there is room for.
 
-It asks when something was announced, when the last answer held any job (more may be there: only an empty answer shows
-that nothing is), when a time has come at which something is due, and at the poll interval behind all that. A wake-up is
-used up *before* the claim that answers it, so that one which comes while the claim is under way asks again.
+It asks when something was announced, when the last answer was as full as it could be (more may be there), when a time
+has come at which something is due, and at the poll interval behind all that. A wake-up is used up *before* the claim
+that answers it, so that one which comes while the claim is under way asks again.
 
 Room is the free slots and, at high rates, a stock of jobs for the next moments (``prefetch_s`` at the current rate).
 Jobs of that stock that find no slot for ``prefetch_ttl_s`` go back. Handlers without ``async`` are claimed for free
@@ -18,12 +18,13 @@ import asyncio
 import math
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from soniqd.backends import StorageBackend
 from soniqd.errors import DatabaseError
 from soniqd.log import catalogue, emit
-from soniqd.model import ClaimedJob, WorkerId
+from soniqd.model import WorkerId
 from soniqd.queue.registry import TaskRegistry
 from soniqd.worker.bell import Bell
 from soniqd.worker.completer import Completer
@@ -60,6 +61,7 @@ class Claimer:
         completer: Completer,
         outage: Outage,
         until_empty: bool = False,
+        on_more: Callable[[], None] | None = None,
     ) -> None:
         self.worker_id = worker_id
         self._backend = backend
@@ -71,6 +73,8 @@ class Claimer:
         self._outage = outage
         self._until_empty = until_empty
         self._bell = Bell()
+        self._on_more = on_more
+        self._woken = False
         self._news = True
         self._more = False
         self._skipped_threads = False
@@ -87,7 +91,7 @@ class Claimer:
     def wake(self, *, due_in_s: float | None = None) -> None:
         """Ask soon; with ``due_in_s``, ask when that time has come."""
         if due_in_s is None:
-            self._news = True
+            self._news = self._woken = True
             if self._outage.is_on:
                 self._outage.retry_now()
         else:
@@ -162,12 +166,13 @@ class Claimer:
             self._recheck_at = [0.0, time.monotonic() + _LATE_COMMIT_S]
             raise
         self._outage.back()
-        self._take(jobs)
-
-    def _take(self, jobs: list[ClaimedJob]) -> None:
+        full = len(jobs) >= ask.limit
+        self._more |= full
         if jobs:
-            self._more = True
             self._executor.offer(jobs)
+        if full and self._woken and self._on_more is not None:
+            self._woken = False
+            self._on_more()
 
     async def _promote(self, now: float) -> None:
         """Make due jobs claimable; a poll that finds none claims all the same."""
@@ -200,7 +205,7 @@ class Claimer:
         lost = [job for job in claims if (job.fence.job_id, job.fence.claim_no) not in held]
         if lost:
             emit(catalogue.LOST_CLAIMS_FOUND, count=len(lost), worker_id=self.worker_id)
-            self._take(lost)
+            self._executor.offer(lost)
 
     def _asks(self, now: float) -> list[_Ask]:
         """Return what to claim now; sets the level at which the executor says that there is room again."""

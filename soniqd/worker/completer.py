@@ -5,8 +5,7 @@ themselves. An outcome leaves only when the database has it, or has shown that t
 
 * connection lost: the batch is written again for as long as it takes, and ``settled`` tells outcomes that had been
   written before the connection broke from refused ones;
-* a batch refused for what is in it: each outcome is written alone, and the one that the database does not take is
-  replaced by a plain one (no result, a plain error text);
+* refused for what it holds: a plain outcome is written in its place (no result, a plain error text);
 * not changed: the fence was lost. Logged, counted, forgotten.
 """
 
@@ -17,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from soniqd.backends import StorageBackend
-from soniqd.errors import DatabaseError, DatabaseUnavailableError
+from soniqd.errors import DatabaseError, OutcomeRefusedError
 from soniqd.log import catalogue, emit
 from soniqd.log.redact import redact
 from soniqd.model import DeadLettered, Done, JobId, Outcome, Released, Retry, Snoozed
@@ -29,6 +28,7 @@ from soniqd.worker.run import Run
 Entry = tuple[Outcome, Run | None]
 Settled = Callable[[Sequence[Entry]], None]
 
+_FEW = 16
 _PLAIN_ERROR = "the database refused the error text of this attempt"
 
 
@@ -88,8 +88,7 @@ class Completer:
             self._on_room()
             if not self._pending:
                 self._empty.ring()
-            elif len(self._pending) < self._options.write_batch and not self._closing:
-                # Under load the next outcomes are a moment away; alone, the first one was written without a wait.
+            elif _FEW <= len(self._pending) < self._options.write_batch and not self._closing:
                 self._bell.hush()
                 await self._bell.wait(self._options.write_linger_s)
 
@@ -123,45 +122,40 @@ class Completer:
                 self._report_fenced(outcome)
 
     async def _write(self, outcomes: list[Outcome]) -> frozenset[JobId]:
-        """Return the jobs whose outcome is in the database."""
-        broken = False
+        """Return the jobs whose outcome is in the database, as it was or a plain one in its place."""
+        changed: frozenset[JobId] = frozenset()
+        left = outcomes
+        repeated = False
         while True:
             try:
-                changed = await self._backend.complete(outcomes)
-                if broken and len(changed) < len(outcomes):
-                    missing = [outcome for outcome in outcomes if outcome.fence.job_id not in changed]
+                if left:
+                    changed |= await self._backend.complete(left)
+                    left = []
+                missing = [outcome for outcome in outcomes if outcome.fence.job_id not in changed] if repeated else ()
+                if missing:
                     changed |= await self._backend.settled(missing)
-            except DatabaseUnavailableError as error:
-                broken = True
+            except OutcomeRefusedError as error:
+                changed |= frozenset(map(JobId, error.changed))
+                left = await self._replacements(left, error)
+            except DatabaseError as error:
+                repeated = True
                 self._outage.lost(error)
                 await self._outage.pause()
-            except DatabaseError as error:
-                if len(outcomes) > 1:
-                    return await self._write_each(outcomes)
-                outcomes = [await self._replacement(outcomes[0], error)]
             else:
                 self._outage.back()
                 return changed
 
-    async def _write_each(self, outcomes: list[Outcome]) -> frozenset[JobId]:
-        changed: frozenset[JobId] = frozenset()
-        for outcome in outcomes:
-            changed |= await self._write([outcome])
-        return changed
-
-    async def _replacement(self, outcome: Outcome, error: DatabaseError) -> Outcome:
-        """Return what to write in an outcome's place; what is plain already waits for the database to be mended."""
-        plain = _plain(outcome)
-        if plain == outcome:
+    async def _replacements(self, outcomes: list[Outcome], error: OutcomeRefusedError) -> list[Outcome]:
+        """Return what to write instead of refused outcomes; what is plain already waits for the database to change."""
+        refused = [outcome for outcome in outcomes if outcome.fence.job_id in error.refused]
+        plain = [_plain(outcome) for outcome in refused]
+        if plain == refused:
             self._outage.lost(error)
             await self._outage.pause()
-        else:
-            emit(
-                catalogue.OUTCOME_REFUSED,
-                job_id=outcome.fence.job_id,
-                outcome=_word(outcome),
-                error=redact(f"{type(error).__name__}: {error}"),
-            )
+            return plain
+        for outcome in refused:
+            reason = redact(error.refused[outcome.fence.job_id])
+            emit(catalogue.OUTCOME_REFUSED, job_id=outcome.fence.job_id, outcome=_word(outcome), error=reason)
         return plain
 
     def _report_fenced(self, outcome: Outcome) -> None:

@@ -8,6 +8,7 @@ deadline than the one it stands at. A timer that fires for jobs gone since finds
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -23,6 +24,7 @@ class Deadlines(Generic[T]):
         self._expired = expired
         self._at: dict[T, float] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._armed_at = math.inf
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def set(self, key: T, timeout_s: float) -> None:
@@ -30,8 +32,7 @@ class Deadlines(Generic[T]):
         if loop is None:
             loop = self._loop = asyncio.get_running_loop()
         at = self._at[key] = loop.time() + timeout_s
-        timer = self._timer
-        if timer is None or timer.when() > at:
+        if at < self._armed_at:
             self._arm(loop, at)
 
     def clear(self, key: T) -> None:
@@ -42,18 +43,22 @@ class Deadlines(Generic[T]):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+            self._armed_at = math.inf
 
     def _arm(self, loop: asyncio.AbstractEventLoop, at: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = loop.call_at(at, self._fire)
+        self._armed_at = at
 
     def _fire(self) -> None:
         self._timer = None
+        self._armed_at = math.inf
         assert self._loop is not None
         now = self._loop.time() + _EARLY_S
         for key in [key for key, at in self._at.items() if at <= now]:
             del self._at[key]
             self._expired(key)
-        if self._at and self._timer is None:
-            self._arm(self._loop, min(self._at.values()))
+        # What expired may have set a new deadline, and the timer with it, behind those that are left.
+        if self._at and (next_at := min(self._at.values())) < self._armed_at:
+            self._arm(self._loop, next_at)

@@ -21,11 +21,16 @@ class WorkerOptions:
     poll_interval_s: float = 5.0
     sync_threads: int = 8
     max_crashes: int = 3
+    snooze_max_s: float = 86400.0
+    """Longest snooze; what a handler asks for beyond it is cut, before the database cannot hold it."""
+    error_retry_s: float = 1.0
+    """Longest pause before the next try while the database is away."""
 
-    prefetch_max: int = 500
+    prefetch_max: int = 1000
     """Most jobs held ready beyond the free slots."""
-    prefetch_s: float = 0.03
-    """How much work is held ready, in seconds at the current rate: two or three round trips of a claim."""
+    prefetch_s: float = 0.08
+    """How much work is held ready, in seconds at the current rate. Half of it is claimed at a time: a claim or a write
+    of 500 costs a third of what five of 100 do."""
     prefetch_ttl_s: float = 1.0
     """Jobs that were held ready for so long without a free slot go back for other workers."""
 
@@ -33,8 +38,8 @@ class WorkerOptions:
     """Most outcomes in one write."""
     write_backlog_max: int = 2000
     """With so many outcomes unwritten, nothing more is claimed."""
-    write_linger_s: float = 0.002
-    """How long a small batch may wait for company while jobs are finishing one after the other."""
+    write_linger_s: float = 0.008
+    """How long a batch may wait for company while many jobs are ending; a few are written at once."""
     write_grace_s: float = 10.0
     """How long the last outcomes may take to be written after a drain's deadline."""
 

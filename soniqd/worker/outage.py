@@ -11,20 +11,20 @@ from soniqd.log.redact import redact
 from soniqd.worker.bell import Bell
 
 _SHORTEST_S = 0.05
-_LONGEST_S = 1.0
 _SHARE = 0.3
 
 
 class Outage:
     """Whether the database answers, and when to try again if not.
 
-    The pauses grow with the outage itself, from 50 ms to a second, each shortened by up to a half at random so that
-    a fleet does not come back in step. Whoever reaches the database ends the pauses of all others.
+    The pauses grow with the outage itself, from 50 ms to ``longest_s``, each shortened by up to a half at random so
+    that a fleet does not come back in step. Whoever reaches the database ends the pauses of all others.
     """
 
-    def __init__(self, *, worker_id: str, on_change: Callable[[], None]) -> None:
+    def __init__(self, *, worker_id: str, on_change: Callable[[], None], longest_s: float = 1.0) -> None:
         self._worker_id = worker_id
         self._on_change = on_change
+        self._longest_s = longest_s
         self._since: float | None = None
         self._bells: set[Bell] = set()
 
@@ -70,4 +70,4 @@ class Outage:
 
     def _pause_s(self, outage_s: float) -> float:
         spread = 0.5 + random.random() / 2  # noqa: S311  spreads load only
-        return max(_SHORTEST_S, min(_LONGEST_S, outage_s * _SHARE)) * spread
+        return max(_SHORTEST_S, min(self._longest_s, outage_s * _SHARE)) * spread

@@ -116,7 +116,9 @@ class Pipeline:
         retry_policy: RetryPolicy,
         threads: HandlerThreads,
         hook_timeout_s: float,
+        snooze_max_s: float,
     ) -> None:
+        self._snooze_max_s = snooze_max_s
         self._hooks = hooks
         self._metrics = metrics
         self._retry_policy = retry_policy
@@ -185,9 +187,9 @@ class Pipeline:
                 result = await run.plan.task.handler(**keywords)
             else:
                 result = await self._call_in_thread(run, keywords)
-        except GeneratorExit:
-            raise
-        except BaseException as error:  # noqa: BLE001  this is the boundary of the application's code
+        except BaseException as error:  # this is the boundary of the application's code
+            if _is_closing(run, error):
+                raise
             return self._failed(run, error), None
         finally:
             self._deadlines.clear(run)
@@ -217,7 +219,7 @@ class Pipeline:
         if result is None:
             return _NOTHING
         if isinstance(result, Snooze):
-            return Deferred(result.seconds, result.reason)
+            return Deferred(min(result.seconds, self._snooze_max_s), result.reason)
         try:
             return Returned(encode_result(result))
         except Exception as error:  # noqa: BLE001  the value is the application's, and so is what iterating it raises
@@ -269,9 +271,9 @@ class Pipeline:
         self._deadlines.set(run, self._hook_timeout_s)
         try:
             await hooks
-        except GeneratorExit:
-            raise
-        except BaseException as error:  # noqa: BLE001  what a hook raises changes nothing about the job
+        except BaseException as error:  # what a hook raises changes nothing about the job
+            if _is_closing(run, error):
+                raise
             emit(
                 catalogue.HOOKS_CUT_SHORT,
                 job_id=job.fence.job_id,
@@ -305,6 +307,16 @@ class Pipeline:
 
 
 _NO_CONTEXT = JobContext(job_id="", job_name="", attempt=0, max_attempts=0, queue="")
+
+
+def _is_closing(run: Run, error: BaseException) -> bool:
+    """Tell a coroutine that is closed from outside, with its loop, from a handler that raises GeneratorExit."""
+    if not isinstance(error, GeneratorExit):
+        return False
+    try:
+        return asyncio.current_task() is not run.handle
+    except RuntimeError:
+        return True
 
 
 def _forget_cancellation(run: Run) -> None:

@@ -84,9 +84,9 @@ class HandlerThreads:
                 continue
             if error is None:
                 future.set_result(value)
-            elif isinstance(error, StopIteration):
-                # A future refuses StopIteration, since it would end the coroutine that awaits it.
-                wrapped = RuntimeError("the handler raised StopIteration")
+            elif isinstance(error, StopIteration | GeneratorExit):
+                # Either would end the coroutines that await the future instead of being raised in them.
+                wrapped = RuntimeError(f"the handler raised {type(error).__name__}")
                 wrapped.__cause__ = error
                 future.set_exception(wrapped)
             else:

@@ -35,7 +35,8 @@ _CHANGE_S = 0.05  # on_change is called at most so often, for the first change a
 class Worker:
     """Runs the jobs of one process. Its methods belong to the loop that runs it.
 
-    ``on_ready`` is called once it is registered and about to claim; ``on_change`` when ``state()`` may differ.
+    ``on_ready`` is called once it is registered and about to claim; ``on_change`` when ``state()`` may differ;
+    ``on_more`` when a wake-up met more jobs than one claim may take, so that another worker should look too.
     ``until_empty`` makes it drain by itself once no job is left that could run now.
     """
 
@@ -53,6 +54,7 @@ class Worker:
     ) -> None:
         self.on_change: Callable[[], None] | None = None
         self.on_ready: Callable[[], None] | None = None
+        self.on_more: Callable[[], None] | None = None
         self._backend = backend
         self._tasks = tasks
         self._record = record
@@ -67,7 +69,7 @@ class Worker:
         self._unfinished = 0
         self._metrics = GuardedMetrics(metrics_sink or NullMetricsSink())
         self._reports = Reports(self._metrics)
-        self._outage = Outage(worker_id=record.id, on_change=self._changed)
+        self._outage = Outage(worker_id=record.id, on_change=self._changed, longest_s=options.error_retry_s)
         self._threads = HandlerThreads(options.sync_threads)
         self._pipeline = Pipeline(
             hooks=hooks,
@@ -75,6 +77,7 @@ class Worker:
             retry_policy=retry_policy or TaskRetryPolicy(),
             threads=self._threads,
             hook_timeout_s=options.hook_timeout_s,
+            snooze_max_s=options.snooze_max_s,
         )
         self._completer = Completer(
             backend=backend,
@@ -100,6 +103,7 @@ class Worker:
             completer=self._completer,
             outage=self._outage,
             until_empty=until_empty,
+            on_more=self._tell_more,
         )
 
     @property
@@ -321,6 +325,10 @@ class Worker:
                 await self._outage.pause()
             else:
                 return
+
+    def _tell_more(self) -> None:
+        if self.on_more is not None:
+            self.on_more()
 
     def _written(self, entries: Sequence[Entry]) -> None:
         due_in_s = self._reports.written(entries)

@@ -17,7 +17,7 @@ from soniqd.settings.document import Document, Origin
 from soniqd.settings.env import Environment
 from soniqd.settings.files import read_files
 from soniqd.settings.paths import absolute_paths, absolute_url
-from soniqd.settings.problems import Loc, dotted, expectation, nearest, quoted
+from soniqd.settings.problems import Loc, dotted, expectation, nearest
 from soniqd.settings.variables import read_variables
 
 DEFAULT_PATH = Path("/etc/soniq.toml")
@@ -184,5 +184,5 @@ def _absolute_defaults(settings: DaemonSettings, base: Path) -> DaemonSettings:
 def _refused(path: Path | None, problems: list[str]) -> ConfigurationError:
     unique = tuple(dict.fromkeys(problems))
     count = "1 problem" if len(unique) == 1 else f"{len(unique)} problems"
-    source = quoted(str(path)) if path else "these settings"
+    source = str(path) if path else "these settings"
     return ConfigurationError(f"cannot use {source}: {count}: " + "; ".join(unique), problems=unique)

@@ -220,7 +220,7 @@ def test_wrong_usage(soniqctl, arguments):
 
 
 def test_a_mistyped_command_is_suggested(soniqctl):
-    assert 'There is no command "stauts"; did you mean "status"?' in soniqctl("stauts", expect=2).stderr
+    assert 'There is no command "statos"; did you mean "status"?' in soniqctl("statos", expect=2).stderr
 
 
 def test_a_broken_configuration_does_not_keep_anybody_from_asking(running, soniqctl, tmp_path, monkeypatch):

@@ -61,7 +61,8 @@ def dead(enqueue, database):
 
 
 def test_setup_can_be_repeated(soniqctl):
-    assert "ready" in soniqctl("setup").stdout
+    assert "applied: 0001" in soniqctl("setup").stdout
+    assert soniqctl("setup").stdout.endswith("jobs.db: ready, no migration was pending\n")
     assert json.loads(soniqctl("setup", "--json").stdout)["applied"] == []
 
 

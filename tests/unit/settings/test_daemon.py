@@ -252,7 +252,8 @@ def test_no_text_of_settings_or_problems_shows_the_password(load, problems):
     ("text", "problem"),
     [
         ("[soniqd]\nsockett = 1", 'soniqd.sockett: unknown key; did you mean "socket"?'),
-        ("[dashbord]", "dashbord: unknown key"),
+        ("[schedulers]", 'schedulers: unknown key; did you mean "scheduler"?'),
+        ("[quux]", "quux: unknown key"),
         ("[worker]", 'worker: unknown key; did you mean "workers"?'),
         (
             "[[workers]]\n[[workers]]\nname='b'\nconcurency = 3",
@@ -392,7 +393,7 @@ def test_a_folder_is_a_problem(tmp_path):
 
 def test_the_message_counts_and_lists_the_problems(write):
     path = write("[a]\n[b]\n")
-    with pytest.raises(ConfigurationError, match=r'cannot use ".*soniq.toml": 2 problems: .*a: unknown.*b: unknown'):
+    with pytest.raises(ConfigurationError, match=r"cannot use .*soniq.toml: 2 problems: .*a: unknown.*b: unknown"):
         load_daemon_settings(path, environ={})
 
 

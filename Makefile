@@ -30,8 +30,7 @@ format: .venv/.developer ## format the code, and fix what can be fixed safely
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-deb: .venv/.installed ## build the Debian package into dist/
-	@$(BIN)/python -m pip install --quiet --group packaging
+deb: .venv/.packager ## build the Debian package into dist/
 	$(BIN)/python packaging/build.py
 
 clean: ## remove what the other targets made
@@ -49,8 +48,13 @@ clean: ## remove what the other targets made
 	@$(BIN)/python -m pip install --quiet --group dev
 	@touch $@
 
+.venv/.packager: .venv/.installed
+	@echo 'installing the tools that build packages into .venv ...'
+	@$(BIN)/python -m pip install --quiet --group packaging
+	@touch $@
+
 # Dependency groups (PEP 735) need pip 25.1. An environment whose interpreter is gone is made anew.
-$(shell $(BIN)/python -c '' 2>/dev/null || rm -f .venv/.pip .venv/.installed .venv/.developer)
+$(shell $(BIN)/python -c '' 2>/dev/null || rm -f .venv/.pip .venv/.installed)
 .venv/.pip:
 	@python=$$(.ci/find-python) && echo "making .venv with $$python ..." && "$$python" -m venv --clear .venv
 	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'

@@ -1,8 +1,9 @@
 """Messages between the master and one child, a line of JSON each.
 
-The child speaks first with :class:`Ready` (registered, connected, about to work), then :class:`State` whenever its
-numbers changed, at most a few times a second, :class:`More` where a wake-up met more work than it could take, and
-:class:`Leaving` before a deliberate exit. The master steers with
+The child says :class:`State` from its first moment on whenever its numbers changed, at most four times a second and at
+once for a new phase; :class:`Ready` when it is registered and about to work (it may have to wait for its database until
+then); :class:`More` where a wake-up met more work than it could take; :class:`Leaving` before a deliberate exit.
+The master steers with
 :class:`Wake`, :class:`Pause`, :class:`Resume` and :class:`Drain`. End of file tells either side that the other is gone.
 """
 

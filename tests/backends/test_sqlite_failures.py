@@ -208,6 +208,14 @@ async def test_another_programs_file_is_not_touched_before_setup(path: Path) -> 
     await backend.close()
 
 
+async def test_setup_of_a_new_file_tells_what_it_applied(path: Path) -> None:
+    backend = SQLiteBackend(path)
+    status = await backend.setup()
+    assert status.pending == status.applied != ()
+    assert (await backend.setup()).pending == ()
+    await backend.close()
+
+
 async def test_a_broken_migration_leaves_nothing_behind(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from soniqd.backends.sqlite import connection
 

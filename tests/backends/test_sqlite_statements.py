@@ -107,6 +107,25 @@ async def _instructions_of_a_claim(backend: SQLiteBackend, claimer: str) -> int:
     return count
 
 
+@pytest.mark.parametrize("where", ["1", "status = 'done'", "queue = 'q'"])
+async def test_the_newest_jobs_are_found_without_sorting_them_all(backend: SQLiteBackend, where: str) -> None:
+    text = statements()["find_jobs"].replace("{where}", where)
+    parameters = {"limit": 10, "offset": 0}
+    plan = await backend._access.read(
+        lambda db: [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {text}", parameters)]
+    )
+    assert "SCAN soniq_finished_jobs USING INDEX soniq_finished_jobs_created" in plan
+    assert "SCAN soniq_dead_letter_jobs USING INDEX soniq_dead_letter_jobs_created" in plan
+
+
+async def test_one_job_is_found_by_its_id(backend: SQLiteBackend) -> None:
+    text = statements()["find_jobs"].replace("{where}", "id = 'x'")
+    plan = await backend._access.read(
+        lambda db: [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {text}", {"limit": 1, "offset": 0})]
+    )
+    assert len([line for line in plan if line.startswith("SEARCH") and "(id=?)" in line]) == 3, plan
+
+
 async def test_finished_jobs_leave_the_hot_table(backend: SQLiteBackend) -> None:
     await backend.enqueue([job() for _ in range(10)])
     await backend.complete([done(one) for one in await claim(backend, await worker(backend))])

@@ -140,7 +140,7 @@ class MemoryState:
 
     def make_claimable(self, job: StoredJob, *, due_at: float | None) -> None:
         """Put a queued job among those that a claim looks at."""
-        job.scheduled_at = None
+        job.scheduled_at, job.updated_at = None, self.clock()
         job.due_at = due_at if due_at is not None else job.due_at
         heapq.heappush(self.heaps.setdefault((job.queue, job.job_name), []), (job.priority, job.seq, job.id))
         self.wake(job.queue)

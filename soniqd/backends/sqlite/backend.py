@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,10 @@ class SQLiteBackend(SQLiteJobs, SQLiteInspection, SQLiteWorkers, SQLiteDeadLette
         await self._access.read(lambda db: check_schema(db, self._access.path))
 
     async def setup(self) -> MigrationStatus:
+        is_new = not _has_content(self._access.path)
         await self._access.open()
-        return await self._access.write(lambda tx: migrate(tx.connection, now=tx.now))
+        status = await self._access.write(lambda tx: migrate(tx.connection, now=tx.now))
+        return replace(status, pending=status.applied) if is_new else status
 
     async def migration_status(self) -> MigrationStatus:
         return await self._access.read(migration_status)
@@ -93,6 +96,10 @@ class SQLiteBackend(SQLiteJobs, SQLiteInspection, SQLiteWorkers, SQLiteDeadLette
 
     async def reset(self) -> None:
         await self._access.write(_delete_all)
+
+
+def _has_content(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
 
 
 def _delete_all(tx: Transaction) -> None:

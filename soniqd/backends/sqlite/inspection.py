@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
 from soniqd.backends.protocol import JobFilter, QueueRecord
@@ -64,26 +66,44 @@ def mappings(
 
 def _find_jobs(db: sqlite3.Connection, equal: Mapping[str, str | None], *, limit: int, offset: int) -> list[JobRecord]:
     given = {column: value for column, value in equal.items() if value is not None}
-    conditions = [f"{column} = ?" for column in given]
-    found = mappings(db, "find_jobs", [*given.values(), limit, offset], where=conditions)
+    conditions = [f"{column} = :{column}" for column in given]
+    found = mappings(db, "find_jobs", {**given, "limit": limit, "offset": offset}, where=conditions)
     return [job_record(row) for row in found]
 
 
 def _queue_stats(db: sqlite3.Connection) -> list[QueueStats]:
-    counts: dict[str, Counter[str]] = {}
-    for queue, status, count in rows(db, "counts"):
-        counts.setdefault(queue, Counter())[status] += count
-    return [_stats(queue, counts[queue]) for queue in sorted(counts)]
+    return [_stats(queue, found.counts) for queue, found in _count(db).items()]
 
 
 def _list_queues(db: sqlite3.Connection, now: float) -> list[QueueRecord]:
-    stats = {row["queue"]: row for row in _queue_stats(db)}
+    found = _count(db)
     paused = {row[0] for row in rows(db, "paused_queues")}
-    oldest = {queue: max(0.0, now - created_at) for queue, created_at in rows(db, "oldest_claimable")}
     return [
-        QueueRecord(name, name in paused, stats.get(name) or _stats(name, Counter()), oldest.get(name))
-        for name in sorted(stats.keys() | paused)
+        _queue_record(name, found.get(name) or _Counted(), paused=name in paused, now=now)
+        for name in sorted(found.keys() | paused)
     ]
+
+
+@dataclass(slots=True)
+class _Counted:
+    """One queue's jobs by status, and when the oldest claimable one was stored."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    oldest: float | None = None
+
+
+def _count(db: sqlite3.Connection) -> dict[str, _Counted]:
+    found: dict[str, _Counted] = {}
+    for queue, status, count, oldest in sorted(rows(db, "counts"), key=itemgetter(0)):
+        counted = found.setdefault(queue, _Counted())
+        counted.counts[status] += count
+        counted.oldest = oldest if counted.oldest is None else counted.oldest
+    return found
+
+
+def _queue_record(name: str, counted: _Counted, *, paused: bool, now: float) -> QueueRecord:
+    age_s = None if counted.oldest is None else max(0.0, now - counted.oldest)
+    return QueueRecord(name, paused, _stats(name, counted.counts), age_s)
 
 
 def _stats(queue: str, counts: Counter[str]) -> QueueStats:

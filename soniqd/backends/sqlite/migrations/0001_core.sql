@@ -71,6 +71,8 @@ CREATE TABLE soniq_finished_jobs (
 
 CREATE INDEX soniq_finished_jobs_expiry ON soniq_finished_jobs (expires_at);
 
+CREATE INDEX soniq_finished_jobs_created ON soniq_finished_jobs (created_at, seq);
+
 CREATE TABLE soniq_dead_letter_jobs (
   id                      TEXT    NOT NULL PRIMARY KEY,
   seq                     INTEGER NOT NULL,
@@ -99,7 +101,9 @@ CREATE TABLE soniq_dead_letter_jobs (
   args                    TEXT    NOT NULL
 );
 
-CREATE INDEX soniq_dead_letter_jobs_moved ON soniq_dead_letter_jobs (moved_to_dead_letter_at);
+CREATE INDEX soniq_dead_letter_jobs_moved ON soniq_dead_letter_jobs (moved_to_dead_letter_at, seq);
+
+CREATE INDEX soniq_dead_letter_jobs_created ON soniq_dead_letter_jobs (original_created_at, seq);
 
 CREATE TABLE soniq_workers (
   id             TEXT    NOT NULL PRIMARY KEY,

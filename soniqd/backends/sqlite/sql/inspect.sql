@@ -1,22 +1,32 @@
--- :find_jobs Jobs wherever they are, newest first.
+-- :find_jobs Jobs wherever they are, newest first; in the hot table, arrival is the order of rowids.
 SELECT * FROM (
-  SELECT id, seq, job_name, args, status, queue, priority, attempts, max_attempts, crashes, interruptions, unique_job,
-         dedup_key, producer_id, worker_id, last_error, NULL AS result, created_at, updated_at, scheduled_at, due_at,
-         started_at, NULL AS finished_at, NULL AS expires_at
-  FROM soniq_jobs
-  UNION ALL
-  SELECT id, seq, job_name, args, status, queue, priority, attempts, max_attempts, crashes, interruptions, unique_job,
-         dedup_key, producer_id, worker_id, last_error, result, created_at, finished_at, NULL, due_at,
-         started_at, finished_at, expires_at
-  FROM soniq_finished_jobs
-  UNION ALL
-  SELECT id, seq, job_name, args, 'dead_letter', queue, priority, attempts, max_attempts, crashes, interruptions,
-         unique_job, dedup_key, producer_id, worker_id, last_error, NULL, original_created_at, moved_to_dead_letter_at,
-         NULL, due_at, started_at, moved_to_dead_letter_at, NULL
-  FROM soniq_dead_letter_jobs
+  SELECT * FROM (
+    SELECT id, seq, job_name, args, status, queue, priority, attempts, max_attempts, crashes, interruptions,
+           unique_job, dedup_key, producer_id, worker_id, last_error, NULL AS result, created_at, updated_at,
+           scheduled_at, due_at, started_at, NULL AS finished_at, NULL AS expires_at
+    FROM soniq_jobs
+  ) WHERE {where} ORDER BY seq DESC LIMIT :limit + :offset
 )
-WHERE {where}
-ORDER BY created_at DESC, seq DESC LIMIT ? OFFSET ?
+UNION ALL
+SELECT * FROM (
+  SELECT * FROM (
+    SELECT id, seq, job_name, args, status, queue, priority, attempts, max_attempts, crashes, interruptions,
+           unique_job, dedup_key, producer_id, worker_id, last_error, result, created_at, finished_at AS updated_at,
+           NULL AS scheduled_at, due_at, started_at, finished_at, expires_at
+    FROM soniq_finished_jobs
+  ) WHERE {where} ORDER BY created_at DESC, seq DESC LIMIT :limit + :offset
+)
+UNION ALL
+SELECT * FROM (
+  SELECT * FROM (
+    SELECT id, seq, job_name, args, 'dead_letter' AS status, queue, priority, attempts, max_attempts, crashes,
+           interruptions, unique_job, dedup_key, producer_id, worker_id, last_error, NULL AS result,
+           original_created_at AS created_at, moved_to_dead_letter_at AS updated_at, NULL AS scheduled_at, due_at,
+           started_at, moved_to_dead_letter_at AS finished_at, NULL AS expires_at
+    FROM soniq_dead_letter_jobs
+  ) WHERE {where} ORDER BY created_at DESC, seq DESC LIMIT :limit + :offset
+)
+ORDER BY created_at DESC, seq DESC LIMIT :limit OFFSET :offset
 
 -- :hot_job Where a job in the hot table is.
 SELECT seq, status FROM soniq_jobs WHERE id = ?
@@ -30,15 +40,13 @@ DELETE FROM soniq_jobs WHERE id = ? AND status = 'queued'
 -- :delete_finished Delete a job from the history.
 DELETE FROM soniq_finished_jobs WHERE id = ?
 
--- :counts How many jobs each queue has in each status.
-SELECT queue, status, count(*) FROM soniq_jobs GROUP BY queue, status
+-- :counts How many jobs each queue has in each status, and when the oldest claimable one was stored.
+SELECT queue, status, count(*), min(CASE WHEN status = 'queued' AND scheduled_at IS NULL THEN created_at END)
+FROM soniq_jobs GROUP BY queue, status
 UNION ALL
-SELECT queue, status, count(*) FROM soniq_finished_jobs GROUP BY queue, status
+SELECT queue, status, count(*), NULL FROM soniq_finished_jobs GROUP BY queue, status
 UNION ALL
-SELECT queue, 'dead_letter', count(*) FROM soniq_dead_letter_jobs GROUP BY queue
-
--- :oldest_claimable When the oldest claimable job of each queue was stored.
-SELECT queue, min(created_at) FROM soniq_jobs WHERE status = 'queued' AND scheduled_at IS NULL GROUP BY queue
+SELECT queue, 'dead_letter', count(*), NULL FROM soniq_dead_letter_jobs GROUP BY queue
 
 -- :paused_queues The queues that are paused.
 SELECT name FROM soniq_queues WHERE paused

@@ -38,7 +38,7 @@ def create_backend(
     if scheme == "sqlite" or (not scheme and url.endswith(_SQLITE_SUFFIXES)):
         from soniqd.backends.sqlite import SQLiteBackend  # noqa: PLC0415 (only what is used is loaded)
 
-        return SQLiteBackend(_sqlite_path(url) if scheme else Path(url))
+        return SQLiteBackend(_sqlite_path(url) if scheme else Path(url), busy_timeout_s=statement_timeout_s)
     if scheme == "memory":
         from soniqd.backends.memory import MemoryBackend  # noqa: PLC0415 (only what is used is loaded)
 

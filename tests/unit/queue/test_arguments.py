@@ -41,7 +41,7 @@ class WithCall:
         last, first, keyword_only, optional, union, annotated, dotted, quoted, unresolved, unresolved_neighbour,
         WithCall(), WithCall().method, functools.partial(last),
     ],
-    ids=repr,
+    ids=lambda handler: getattr(handler, "__qualname__", type(handler).__name__),
 )  # fmt: skip
 def test_the_context_is_found_by_its_annotation(handler):
     signature = read_signature(handler, "task")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from soniqd.backends import StorageBackend
 from soniqd.model import ClaimedJob, Done, JobId, JobRecord, NewJob, ProcessIdentity, WorkerId, WorkerRecord
+
+NewView = Callable[[], StorageBackend]
+"""Makes another backend that sees the same store."""
 
 
 def new_id() -> str:

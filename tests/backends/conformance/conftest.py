@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from soniqd.backends import StorageBackend
-
-NewView = Callable[[], StorageBackend]
+from tests.backends.conformance.builders import NewView
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgres"])

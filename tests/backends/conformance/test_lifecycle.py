@@ -6,8 +6,7 @@ import pytest
 
 from soniqd.backends import DeadLetterFilter, JobFilter, StorageBackend
 from soniqd.errors import SoniqError, UnsupportedByBackendError
-from tests.backends.conformance.builders import claimed_job, job, worker
-from tests.backends.conformance.conftest import NewView
+from tests.backends.conformance.builders import NewView, claimed_job, job, worker
 
 
 async def test_open_and_close_twice(new_view: NewView) -> None:

@@ -6,6 +6,8 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+from setproctitle import setproctitle
+
 from soniqd.control.message import Request
 from soniqd.control.peer import Peer
 from soniqd.control.server import ControlServer
@@ -30,6 +32,7 @@ def check(settings: DaemonSettings) -> list[str]:
 
 async def _run(settings: DaemonSettings, config: Path | None) -> int:
     become_subreaper()
+    setproctitle(f"soniqd: master {config or ''}".rstrip())
     master = Master(settings, config, notifier=Notifier.from_environ())
     commands = Commands(master)
 

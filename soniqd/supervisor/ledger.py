@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -71,6 +72,7 @@ class Ledger:
         self._leftovers_asked = asyncio.Event()
         self._watched: dict[int, int] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._succeeded_s = 0.0
         self.up: bool | None = None
 
     @property
@@ -116,12 +118,13 @@ class Ledger:
         while True:
             if asked is not None:
                 asked.clear()
+            began_s = time.monotonic()
             try:
                 pause_s = await duty()
                 retry_s = _RETRY_FIRST_S
                 self._note_up()
             except DatabaseUnavailableError as error:
-                self._note_down(error)
+                self._note_down(error, began_s)
                 pause_s, retry_s = retry_s * (0.75 + random() / 2), min(retry_s * 2, _RETRY_MAX_S)  # noqa: S311  jitter
             except SoniqError as error:
                 emit(catalogue.DUTY_FAILED, duty=name, error=redact(str(error)))
@@ -129,12 +132,14 @@ class Ledger:
             await _pause(pause_s, asked)
 
     def _note_up(self) -> None:
+        self._succeeded_s = time.monotonic()
         if self.up is not True:
             self.up = True
             emit(catalogue.DATABASE_UP, location=self._backend.location)
 
-    def _note_down(self, error: Exception) -> None:
-        if self.up is not False:
+    def _note_down(self, error: Exception, began_s: float) -> None:
+        overtaken = began_s < self._succeeded_s  # another duty has met the database since this one began
+        if self.up is not False and not overtaken:
             self.up = False
             emit(catalogue.DATABASE_DOWN, error=redact(str(error)))
 

@@ -77,6 +77,7 @@ class Master:
         self._reload_began_s = 0.0
         self._next_settings: DaemonSettings | None = None
         self._announced = False
+        self._status = ""
         self._handling = False
         self._inbox: list[ev.Event] = []
         self.ledger = Ledger(
@@ -119,7 +120,6 @@ class Master:
         if self.supervision.reloading:
             return ReloadResult(self.supervision.roster.generation, 0, 0.0, "another reload is running")
         emit(catalogue.RELOAD_STARTED, reason=reason)
-        self._notifier.reloading("reloading")
         self._notifier.reloading()
         try:
             settings = self._read_settings_again()
@@ -324,7 +324,6 @@ class Master:
             emit(catalogue.RELOAD_DONE, generation=result.generation, replaced=result.replaced)
         else:
             emit(catalogue.RELOAD_FAILED, generation=result.generation, error=result.error)
-        self._notifier.ready()
         self._next_settings = None
         self.last_reload = result
         if self.supervision.phase == "running":
@@ -366,7 +365,10 @@ class Master:
     def _tell_status(self) -> None:
         if self._notifier.enabled:
             running = sum(child.state.in_flight for child in self.processes.values())
-            self._notifier.status(f"{self.supervision.phase}: {len(self.processes)} children, {running} jobs running")
+            status = f"{self.supervision.phase}: {len(self.processes)} children, {running} jobs running"
+            if status != self._status:
+                self._status = status
+                self._notifier.status(status)
 
     async def _shut_down(self) -> None:
         if self._timer is not None:

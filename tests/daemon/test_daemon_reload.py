@@ -18,10 +18,11 @@ VERSION = "{version}"
 
 
 @app.job(name="version")
-async def version(path: str, seconds: float = 0.0):
+async def version(path: str, until: str = "/"):
     with open(path, "a") as file:
         file.write(f"start {{VERSION}}\\n")
-    await asyncio.sleep(seconds)
+    while not os.path.exists(until):
+        await asyncio.sleep(0.01)
     with open(path, "a") as file:
         file.write(f"end {{VERSION}}\\n")
 """

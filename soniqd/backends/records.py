@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from soniqd.model import JobRecord
+from soniqd.errors import OutcomeRefusedError
+from soniqd.model import Done, JobId, JobRecord, Outcome
 
 CANCELLED_KEPT_S = 86_400.0
 """How long a cancelled job stays in the history."""
@@ -37,6 +38,32 @@ def storable_text(text: str) -> str:
     if "\x00" in text:
         text = text.replace("\x00", "\\x00")
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def refusals(outcomes: Sequence[Outcome]) -> dict[str, str]:
+    """Find the outcomes whose result is no JSON text, with the reason: nobody could read it back."""
+    found: dict[str, str] = {}
+    for outcome in outcomes:
+        if isinstance(outcome, Done) and outcome.result_json is not None:
+            try:
+                json.loads(outcome.result_json.encode(), parse_constant=_no_constant)
+            except ValueError as error:
+                found[outcome.fence.job_id] = f"the result is not JSON: {error}"
+    return found
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON value")
+
+
+def refuse(refused: Mapping[str, str], *, changed: frozenset[JobId]) -> None:
+    """Raise for outcomes that were not stored, if there are any."""
+    if refused:
+        raise OutcomeRefusedError(
+            f"cannot store the outcome of {len(refused)} jobs: {next(iter(refused.values()))}",
+            refused=refused,
+            changed=changed,
+        )
 
 
 def decoded(text: str | None) -> Any:

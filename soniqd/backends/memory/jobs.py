@@ -10,7 +10,7 @@ from typing import Any, assert_never
 
 from soniqd.backends.memory.state import MemoryState, StoredJob
 from soniqd.backends.protocol import CancelResult, DueReport, JobFilter, QueueRecord
-from soniqd.backends.records import from_epoch, job_record, storable_text
+from soniqd.backends.records import from_epoch, job_record, refusals, refuse, storable_text
 from soniqd.errors import UnsupportedByBackendError
 from soniqd.model import (
     ClaimedJob,
@@ -94,13 +94,15 @@ class MemoryJobs:
         return DueReport(promoted, None)
 
     async def complete(self, outcomes: Sequence[Outcome]) -> frozenset[JobId]:
+        refused = refusals(outcomes)
         changed = set()
         for outcome in outcomes:
             job = self._state.fenced(outcome.fence)
-            if job is not None:
+            if job is not None and job.id not in refused:
                 job.outcome_no = job.claim_no
                 self._settle(job, outcome)
                 changed.add(job.id)
+        refuse(refused, changed=frozenset(changed))
         return frozenset(changed)
 
     def _settle(self, job: StoredJob, outcome: Outcome) -> None:

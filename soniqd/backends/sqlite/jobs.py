@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from soniqd.backends.protocol import CancelResult, DueReport
-from soniqd.backends.records import CANCELLED_KEPT_S
+from soniqd.backends.records import CANCELLED_KEPT_S, refusals, refuse
 from soniqd.backends.sqlite.access import Access
 from soniqd.backends.sqlite.claiming import claim_jobs, read_claims
 from soniqd.backends.sqlite.enqueueing import store_jobs
@@ -40,7 +40,11 @@ class SQLiteJobs:
         return await self._access.write(lambda tx: _promote_due(tx, limit))
 
     async def complete(self, outcomes: Sequence[Outcome]) -> frozenset[JobId]:
-        return await self._access.write(lambda tx: write_outcomes(tx, outcomes)) if outcomes else frozenset()
+        refused = refusals(outcomes)
+        storable = [outcome for outcome in outcomes if outcome.fence.job_id not in refused]
+        changed = await self._access.write(lambda tx: write_outcomes(tx, storable)) if storable else frozenset()
+        refuse(refused, changed=changed)
+        return changed
 
     async def settled(self, outcomes: Sequence[Outcome]) -> frozenset[JobId]:
         ids = {"ids": as_json([outcome.fence.job_id for outcome in outcomes])}

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from soniqd.backends import StorageBackend
+from soniqd.errors import OutcomeRefusedError
 from soniqd.model import ClaimedJob, DeadLettered, Done, Fence, JobId, Outcome, Released, Retry, Snoozed, WorkerId
 from tests.backends.conformance.builders import claim, claim_one, claimed_job, done, job, new_id, record, worker
 
@@ -192,6 +193,20 @@ async def test_a_repeated_completion_writes_nothing_and_is_known_as_settled(back
     assert await backend.complete([outcome]) == frozenset()
     assert await backend.settled([outcome]) == {claimed.fence.job_id}
     assert await record(backend, claimed.fence.job_id) == before
+
+
+@pytest.mark.parametrize("result", ["not json", '"lone \ud800 surrogate"', '{"cut": ', "NaN", ""])
+async def test_a_result_that_cannot_be_stored_is_refused_by_name(backend: StorageBackend, result: str) -> None:
+    await backend.enqueue([job(), job(), job()])
+    first, bad, last = await claim(backend, await worker(backend))
+    outcomes: list[Outcome] = [done(first, 1), Done(bad.fence, result, 300.0), Retry(last.fence, 0.0, "boom")]
+    with pytest.raises(OutcomeRefusedError, match="cannot store") as caught:
+        await backend.complete(outcomes)
+    assert set(caught.value.refused) == {bad.fence.job_id}
+    assert caught.value.changed == {first.fence.job_id, last.fence.job_id}
+    assert (await record(backend, bad.fence.job_id))["status"] == "processing"
+    assert await backend.settled(outcomes) == caught.value.changed
+    assert await backend.complete([done(bad, None)]) == {bad.fence.job_id}
 
 
 @pytest.mark.parametrize("text", ["nul \x00 inside", "lone \ud800 surrogate", "\x00\udfff", "Zoë 🚀"])

@@ -11,8 +11,8 @@ from soniqd.backends.protocol import DueReport
 from soniqd.errors import DatabaseError
 from soniqd.model import ClaimedJob, Fence, JobId, WorkerId
 
-_ROUNDS = 5
-"""How often a claim looks again when others took rows of a queue before its eyes."""
+_VAIN_ROUNDS = 5
+"""How often a claim looks again in vain when others take the rows before its eyes."""
 
 
 class PostgresClaim:
@@ -24,7 +24,8 @@ class PostgresClaim:
         self, worker_id: WorkerId, *, names: Sequence[str] | None, queues: Sequence[str] | None, limit: int
     ) -> list[ClaimedJob]:
         rows: list[tuple[Any, ...]] = []
-        for _ in range(_ROUNDS):
+        vain = 0
+        while vain < _VAIN_ROUNDS:
             try:
                 more = await self._claim_once(worker_id, names, queues, limit - len(rows))
             except DatabaseError:
@@ -33,6 +34,7 @@ class PostgresClaim:
                 raise
             taken = [row for row in more if row[_ID] is not None]
             rows += taken
+            vain = 0 if taken else vain + 1
             if len(rows) >= limit or not _is_worth_another_look(more[0], len(taken)):
                 break
         return _claimed(rows, worker_id)

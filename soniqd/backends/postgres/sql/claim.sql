@@ -1,7 +1,8 @@
 -- name: claim
 -- take the best claimable jobs
 -- lane: each pair of queue and task name that has claimable rows, with its best row, by one index probe each.
--- me: the row lock makes a release of this worker wait for this claim, and this claim see that release.
+-- me: the row lock makes a release of this worker wait for this claim, and this claim see that release. It is looked
+-- up by the first lane (thus CASE), so that a claim that finds nothing writes nothing.
 -- share: how many rows each lane has among the best; exact, so that nothing is locked that is not taken.
 -- taken: each lane in index order, past rows that others have locked.
 -- Without a job there is one row, which tells what was seen.
@@ -22,7 +23,7 @@ WITH RECURSIVE me AS MATERIALIZED (
   WHERE (%(names)s::text[] IS NULL OR l.job_name = ANY (%(names)s::text[]))
     AND (%(queues)s::text[] IS NULL OR l.queue = ANY (%(queues)s::text[]))
     AND NOT EXISTS (SELECT FROM soniq_queues q WHERE q.name = l.queue AND q.paused)
-    AND EXISTS (SELECT FROM me)
+    AND CASE WHEN l.queue IS NOT NULL THEN EXISTS (SELECT FROM me) END
 ), best AS (
   SELECT w.queue, w.job_name FROM wanted w CROSS JOIN LATERAL (
     SELECT j.priority, j.seq FROM soniq_jobs j

@@ -46,27 +46,26 @@ WITH answer AS MATERIALIZED (
   DELETE FROM soniq_jobs j USING found a
   WHERE j.ctid = a.row AND j.worker_id IS NOT DISTINCT FROM a.worker_id AND j.claim_no = a.claim_no
     AND j.status <> 'queued'
-  RETURNING j.id, j.seq, j.job_name, j.args, j.queue, j.priority, j.attempts + a.attempts AS attempts, j.max_attempts,
-            j.crashes + a.crashes AS crashes, j.interruptions + a.interruptions AS interruptions, j.unique_job,
-            j.dedup_key, j.producer_id, j.worker_id, coalesce(a.outcome_no, j.outcome_no) AS outcome_no, j.last_error,
-            j.created_at, j.due_at, j.started_at, a.kind, a.words, a.reason, a.ttl_s
+  RETURNING j.*, a.kind, a.attempts AS more_attempts, a.crashes AS more_crashes,
+            a.interruptions AS more_interruptions, coalesce(a.outcome_no, j.outcome_no) AS answered, a.words, a.reason,
+            a.ttl_s
 ), kept AS (
   INSERT INTO soniq_finished_jobs
     (id, seq, job_name, args, status, queue, priority, attempts, max_attempts, crashes, interruptions, unique_job,
      dedup_key, producer_id, worker_id, outcome_no, last_error, result, created_at, due_at, started_at, finished_at,
      expires_at)
-  SELECT id, seq, job_name, args, 'done', queue, priority, attempts, max_attempts, crashes, interruptions,
-         unique_job, dedup_key, producer_id, worker_id, outcome_no, last_error, words::json, created_at, due_at,
-         started_at, now(), now() + ttl_s * interval '1 second'
+  SELECT id, seq, job_name, args, 'done', queue, priority, attempts + more_attempts, max_attempts, crashes,
+         interruptions, unique_job, dedup_key, producer_id, worker_id, answered, last_error, words::json, created_at,
+         due_at, started_at, now(), now() + ttl_s * interval '1 second'
   FROM gone WHERE kind = 'done' AND ttl_s > 0
 ), buried AS (
   INSERT INTO soniq_dead_letter_jobs
     (id, seq, job_name, args, queue, priority, max_attempts, attempts, crashes, interruptions, unique_job, dedup_key,
      producer_id, worker_id, outcome_no, last_error, dead_letter_reason, original_created_at,
      moved_to_dead_letter_at, due_at, started_at)
-  SELECT id, seq, job_name, args, queue, priority, max_attempts, attempts, crashes, interruptions, unique_job,
-         dedup_key, producer_id, worker_id, outcome_no, coalesce(words, last_error, ''), reason, created_at, now(),
-         due_at, started_at
+  SELECT id, seq, job_name, args, queue, priority, max_attempts, attempts + more_attempts, crashes + more_crashes,
+         interruptions + more_interruptions, unique_job, dedup_key, producer_id, worker_id, answered,
+         coalesce(words, last_error, ''), reason, created_at, now(), due_at, started_at
   FROM gone WHERE kind = 'dead'
 ), held AS MATERIALIZED (
   SELECT r.row, r.id, r.job_name, r.args_hash, r.unique_job, r.dedup_key, a.outcome_no, a.attempts, a.crashes,

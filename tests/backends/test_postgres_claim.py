@@ -1,0 +1,219 @@
+import asyncio
+
+import psycopg
+import pytest
+
+from soniqd.backends.postgres import PostgresBackend
+from soniqd.backends.postgres.statements import SQL
+from soniqd.model import Done, JobId, WorkerStatus
+from tests.support.jobs import claim, new_job, registered
+from tests.support.waiting import eventually
+
+_MANY = 100_000
+
+
+@pytest.fixture
+def fill(postgres_url):
+    """Return what stores many claimable jobs at once."""
+
+    def insert(count, *, name="task", queue="default", priority=100, later="NULL"):
+        with psycopg.connect(postgres_url) as connection:
+            connection.execute(
+                "INSERT INTO soniq_jobs (id, job_name, args, queue, priority, scheduled_at) "
+                f"SELECT gen_random_uuid(), %s, '{{}}', %s, %s, {later} FROM generate_series(1, %s)",
+                [name, queue, priority, count],
+            )
+
+    return insert
+
+
+async def plan_of_claim(backend, worker_id, *, names=("task",), queues=None, limit=10):
+    """Run a claim for real and return its plan's nodes, with what each of them read."""
+    async with backend._database.transaction("explain") as transaction:
+        explained = psycopg.AsyncCursor(transaction.connection)
+        parameters = {"worker_id": worker_id, "names": list(names), "queues": queues, "limit": limit}
+        await explained.execute(b"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + SQL["claim"].text, parameters)
+        [(plan,)] = await explained.fetchall()
+    return list(_nodes(plan[0]["Plan"]))
+
+
+def _nodes(node):
+    yield node
+    for child in node.get("Plans", ()):
+        yield from _nodes(child)
+
+
+def assert_cheap(nodes):
+    scans = [n for n in nodes if n.get("Relation Name") == "soniq_jobs" and n["Node Type"] not in ("ModifyTable", "Tid Scan")]
+    assert {n.get("Index Name") for n in scans} == {"soniq_jobs_claim"}
+    assert all("Sort" not in n["Node Type"] or n["Actual Rows"] <= 50 for n in nodes)
+    assert all(n["Actual Rows"] * n["Actual Loops"] + n.get("Rows Removed by Filter", 0) <= 50 for n in scans)
+    assert nodes[0]["Shared Hit Blocks"] + nodes[0]["Shared Read Blocks"] < 400
+
+
+BACKLOGS = {
+    "of its own": {},
+    "of a worse priority": {"priority": 500},
+    "of a better priority in another queue": {"queue": "aaa", "priority": 1},
+    "in a paused queue": {"queue": "paused", "priority": 1},
+    "of another task": {"name": "aaa.unknown", "priority": 1},
+    "for later": {"later": "now() + interval '1 day'"},
+}
+
+
+@pytest.mark.parametrize("backlog", BACKLOGS)
+async def test_a_claim_walks_over_no_backlog(postgres, fill, backlog):
+    fill(20)
+    fill(_MANY, **BACKLOGS[backlog])
+    await postgres.set_queue_paused("paused", paused=True)
+    worker_id = await registered(postgres)
+    assert_cheap(await plan_of_claim(postgres, worker_id, queues=["default"]))
+
+
+async def test_a_plan_made_over_an_empty_table_serves_a_full_one(postgres, fill, postgres_url):
+    worker_id = await registered(postgres)
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("ANALYZE soniq_jobs")
+    for _ in range(10):
+        assert await claim(postgres, worker_id) == []
+    fill(_MANY)
+    assert_cheap(await plan_of_claim(postgres, worker_id))
+
+
+async def test_the_due_index_serves_promotion(postgres, fill):
+    fill(_MANY, later="now() + interval '1 day'")
+    fill(_MANY)
+    async with postgres._database.transaction("explain") as transaction:
+        explained = psycopg.AsyncCursor(transaction.connection)
+        await explained.execute(b"EXPLAIN (ANALYZE, FORMAT JSON) " + SQL["promote_due"].text, {"limit": 1000})
+        [(plan,)] = await explained.fetchall()
+    scans = [n for n in _nodes(plan[0]["Plan"]) if n.get("Index Name")]
+    assert {n["Index Name"] for n in scans} == {"soniq_jobs_due"}
+    assert all(n["Actual Rows"] <= 1 for n in scans)
+
+
+async def test_completing_probes_the_primary_key_once_a_job(postgres, fill):
+    fill(500)
+    worker_id = await registered(postgres)
+    claimed = await claim(postgres, worker_id, 200)
+    parameters = {
+        "ids": [job.fence.job_id for job in claimed],
+        "worker_ids": [worker_id] * len(claimed),
+        "claim_nos": [job.fence.claim_no for job in claimed],
+        "results": ["1"] * len(claimed),
+        "ttls_s": [60.0] * len(claimed),
+    }
+    async with postgres._database.transaction("explain") as transaction:
+        explained = psycopg.AsyncCursor(transaction.connection)
+        await explained.execute(b"EXPLAIN (ANALYZE, FORMAT JSON) " + SQL["complete_done"].text, parameters)
+        [(plan,)] = await explained.fetchall()
+    scans = [n for n in _nodes(plan[0]["Plan"]) if n.get("Relation Name") == "soniq_jobs" and "Scan" in n["Node Type"]]
+    assert {n.get("Index Name") for n in scans} == {"soniq_jobs_pkey", None}
+    assert all(n["Actual Rows"] <= 1 and n.get("Rows Removed by Filter", 0) == 0 for n in scans)
+
+
+async def test_claims_at_once_share_the_jobs_between_them(postgres, fill):
+    for queue in ("a", "b", "c"):
+        fill(100, queue=queue)
+    workers = [await registered(postgres) for _ in range(6)]
+    claims = await asyncio.gather(*(claim(postgres, worker_id, 50) for worker_id in workers))
+    ids = [job.fence.job_id for taken in claims for job in taken]
+    assert len(ids) == len(set(ids)) == 300
+
+
+async def test_more_lanes_than_a_claim_looks_at_are_drained_in_order(postgres):
+    jobs = [new_job(f"task{n % 45}", queue=f"q{n % 7}", priority=n % 3) for n in range(700)]
+    await postgres.enqueue(jobs)
+    worker_id = await registered(postgres)
+    claimed = await claim(postgres, worker_id, 700)
+    expected = [job.id for job in sorted(jobs, key=lambda job: job.priority)]
+    assert [job.fence.job_id for job in claimed] == expected
+
+
+async def test_a_release_waits_for_a_claim_under_way(postgres, postgres_url):
+    """A killed worker's last claim may still run in the server when its jobs are released."""
+    await postgres.enqueue([new_job(), new_job()])
+    worker_id = await registered(postgres)
+    with psycopg.connect(postgres_url) as connection:
+        parameters = {"worker_id": worker_id, "names": None, "queues": None, "limit": 2}
+        assert len(connection.execute(SQL["claim"].text, parameters).fetchall()) == 2
+        release = asyncio.create_task(postgres.release_workers([worker_id], cause="crash", max_crashes=3))
+        await _wait_for_lock(postgres)
+        assert not release.done()
+        connection.commit()
+        assert len((await release).requeued) == 2
+    assert await postgres.claims_of(worker_id) == []
+
+
+async def test_a_claim_that_waits_for_a_release_takes_nothing(postgres, postgres_url):
+    await postgres.enqueue([new_job()])
+    worker_id = await registered(postgres)
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute(SQL["lock_workers"].text, {"ids": [worker_id]})
+        late = asyncio.create_task(claim(postgres, worker_id))
+        await _wait_for_lock(postgres)
+        connection.commit()
+        assert await late == []
+
+
+async def test_a_heartbeat_does_not_wait_for_a_claim(postgres, postgres_url):
+    await postgres.enqueue([new_job()])
+    worker_id = await registered(postgres)
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute(SQL["claim"].text, {"worker_id": worker_id, "names": None, "queues": None, "limit": 1})
+        async with asyncio.timeout(5):
+            assert await postgres.heartbeat([worker_id]) == {worker_id}
+
+
+async def test_a_late_completion_waits_for_the_release_and_changes_nothing(postgres, postgres_url):
+    """The fence is checked on the row that the other writer left, not on the one that was there before."""
+    job = new_job()
+    await postgres.enqueue([job])
+    worker_id = await registered(postgres)
+    [claimed] = await claim(postgres, worker_id)
+    with psycopg.connect(postgres_url) as connection:
+        connection.execute(
+            "UPDATE soniq_jobs SET status = 'queued', worker_id = NULL, crashes = 1 WHERE id = %s", [job.id]
+        )
+        late = asyncio.create_task(postgres.complete([Done(claimed.fence, "1", 60)]))
+        await _wait_for_lock(postgres)
+        connection.commit()
+        assert await late == frozenset()
+    again = await postgres.get_job(JobId(job.id))
+    assert again is not None
+    assert again["status"] == "queued"
+
+
+async def test_an_empty_claim_writes_nothing(postgres):
+    worker_id = await registered(postgres)
+    await claim(postgres, worker_id)
+    before = await _next_transaction(postgres)
+    for _ in range(20):
+        await claim(postgres, worker_id)
+    assert await _next_transaction(postgres) == before
+
+
+async def test_a_draining_worker_is_given_nothing(postgres):
+    await postgres.enqueue([new_job()])
+    worker_id = await registered(postgres)
+    await postgres.set_worker_status([worker_id], WorkerStatus.STOPPING)
+    assert await claim(postgres, worker_id) == []
+
+
+async def _next_transaction(backend: PostgresBackend) -> str:
+    """Return a number that grows with every transaction that writes."""
+    async with backend.acquire() as connection:
+        [(number,)] = await (await connection.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::text")).fetchall()
+        return str(number)
+
+
+async def _wait_for_lock(backend: PostgresBackend) -> None:
+    """Wait until a statement of the backend waits for a lock."""
+    async def waits():
+        async with backend.acquire() as connection:
+            cursor = await connection.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            )
+            return (await cursor.fetchone())[0] > 0
+
+    await eventually(waits)

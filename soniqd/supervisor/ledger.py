@@ -122,7 +122,6 @@ class Ledger:
             try:
                 pause_s = await duty()
                 retry_s = _RETRY_FIRST_S
-                self._note_up()
             except DatabaseUnavailableError as error:
                 self._note_down(error, began_s)
                 pause_s, retry_s = retry_s * (0.75 + random() / 2), min(retry_s * 2, _RETRY_MAX_S)  # noqa: S311  jitter
@@ -151,8 +150,9 @@ class Ledger:
             for worker_id in workers:
                 if worker_id not in alive:
                     self._on_disowned(worker_id)
-        elif self.up is not True:
+        else:
             await self._backend.ping()
+        self._note_up()
         return self._times.heartbeat_interval_s
 
     async def _release(self) -> None:
@@ -164,6 +164,7 @@ class Ledger:
                 max_crashes=self._times.max_crashes,
                 error=release.reason,
             )
+            self._note_up()
             if self._releases.get(release.worker_id) is release:
                 del self._releases[release.worker_id]
             if report.requeued or report.dead_lettered:
@@ -182,6 +183,7 @@ class Ledger:
         """Release what earlier masters of this host left, and watch those of their children that still run."""
         await self._backend.open()
         leftovers = await self._backend.host_leftovers(self._here.machine_id, self._here.hostname)
+        self._note_up()
         mine = {*self._living(), *self._releases}
         workers = [worker for worker in leftovers.workers if worker.id not in mine]
         dead = decide_leftovers(
@@ -228,6 +230,7 @@ class Ledger:
         report = await self._backend.sweep(
             heartbeat_timeout_s=self._times.heartbeat_timeout_s, max_crashes=self._times.max_crashes
         )
+        self._note_up()
         if report.workers:
             emit(
                 catalogue.WORKERS_SWEPT,

@@ -1,4 +1,5 @@
 import asyncio
+from typing import Any
 
 import psycopg
 import pytest
@@ -44,14 +45,16 @@ def _nodes(node):
 
 
 def assert_cheap(nodes):
-    scans = [n for n in nodes if n.get("Relation Name") == "soniq_jobs" and n["Node Type"] not in ("ModifyTable", "Tid Scan")]
+    scans = [
+        n for n in nodes if n.get("Relation Name") == "soniq_jobs" and n["Node Type"] not in ("ModifyTable", "Tid Scan")
+    ]
     assert {n.get("Index Name") for n in scans} == {"soniq_jobs_claim"}
     assert all("Sort" not in n["Node Type"] or n["Actual Rows"] <= 50 for n in nodes)
     assert all(n["Actual Rows"] * n["Actual Loops"] + n.get("Rows Removed by Filter", 0) <= 50 for n in scans)
     assert nodes[0]["Shared Hit Blocks"] + nodes[0]["Shared Read Blocks"] < 400
 
 
-BACKLOGS = {
+BACKLOGS: dict[str, dict[str, Any]] = {
     "of its own": {},
     "of a worse priority": {"priority": 500},
     "of a better priority in another queue": {"queue": "aaa", "priority": 1},
@@ -203,12 +206,15 @@ async def test_a_draining_worker_is_given_nothing(postgres):
 async def _next_transaction(backend: PostgresBackend) -> str:
     """Return a number that grows with every transaction that writes."""
     async with backend.acquire() as connection:
-        [(number,)] = await (await connection.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::text")).fetchall()
+        [(number,)] = await (
+            await connection.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::text")
+        ).fetchall()
         return str(number)
 
 
 async def _wait_for_lock(backend: PostgresBackend) -> None:
     """Wait until a statement of the backend waits for a lock."""
+
     async def waits():
         async with backend.acquire() as connection:
             cursor = await connection.execute(

@@ -97,7 +97,9 @@ async def test_a_migration_with_another_text_is_refused(postgres, postgres_url):
 
 async def test_versions_of_a_later_release_are_left_alone(postgres, postgres_url):
     with psycopg.connect(postgres_url) as connection:
-        connection.execute("INSERT INTO soniq_migrations (version, name) VALUES ('2001', 'later'), ('0004', 'webhooks')")
+        connection.execute(
+            "INSERT INTO soniq_migrations (version, name) VALUES ('2001', 'later'), ('0004', 'webhooks')"
+        )
     assert (await postgres.migration_status()).foreign == ("2001",)
     await postgres.check_schema()
 
@@ -108,7 +110,10 @@ async def test_a_setup_that_fails_leaves_nothing(empty, empty_postgres_url, monk
     with pytest.raises(DatabaseError, match="no_such_function"):
         await empty.setup()
     with psycopg.connect(empty_postgres_url) as connection:
-        assert connection.execute("SELECT to_regclass('half_way'), to_regclass('soniq_jobs')").fetchone() == (None, None)
+        assert connection.execute("SELECT to_regclass('half_way'), to_regclass('soniq_jobs')").fetchone() == (
+            None,
+            None,
+        )
 
 
 async def test_setup_does_not_queue_behind_a_long_transaction_for_ever(empty, empty_postgres_url, monkeypatch):

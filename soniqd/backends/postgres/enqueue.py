@@ -168,7 +168,7 @@ def _columns(jobs: Sequence[NewJob]) -> dict[str, Any]:
         "queues": [job.queue for job in jobs],
         "producer_ids": [job.producer_id for job in jobs],
         "run_ats": [job.run_at for job in jobs],
-        "delays_s": [job.delay_s for job in jobs],
+        "delays_s": [None if job.delay_s is None else float(job.delay_s) for job in jobs],
     }
 
 

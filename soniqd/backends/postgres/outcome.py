@@ -110,7 +110,7 @@ async def write_moves(transaction: Transaction, moves: Sequence[Move], *, give_u
 
 
 def columns(moves: Iterable[Move], *, give_up_keys: bool) -> dict[str, Any]:
-    """Return the parameters of ``complete_mixed``."""
+    """Return the parameters of ``complete_mixed``; psycopg takes no list in which int and float are mixed."""
     moves = list(moves)
     return {
         "kinds": [move.kind for move in moves],
@@ -121,10 +121,10 @@ def columns(moves: Iterable[Move], *, give_up_keys: bool) -> dict[str, Any]:
         "attempts": [move.attempts for move in moves],
         "crashes": [move.crashes for move in moves],
         "interruptions": [move.interruptions for move in moves],
-        "delays_s": [move.delay_s for move in moves],
+        "delays_s": [None if move.delay_s is None else float(move.delay_s) for move in moves],
         "texts": [move.words for move in moves],
         "reasons": [move.reason for move in moves],
-        "ttls_s": [move.ttl_s for move in moves],
+        "ttls_s": [float(move.ttl_s) for move in moves],
         "give_up_keys": give_up_keys,
     }
 
@@ -135,7 +135,7 @@ def _done_columns(moves: Sequence[Move]) -> dict[str, Any]:
         "worker_ids": [move.worker_id for move in moves],
         "claim_nos": [move.claim_no for move in moves],
         "results": [move.words for move in moves],
-        "ttls_s": [move.ttl_s for move in moves],
+        "ttls_s": [float(move.ttl_s) for move in moves],
     }
 
 

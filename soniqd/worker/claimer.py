@@ -8,6 +8,9 @@ Room is the free slots and, at high rates, a stock of jobs for the next moments 
 Jobs of that stock that find no slot for ``prefetch_ttl_s`` go back. Handlers without ``async`` are claimed for free
 threads only, once it has shown that they are slow.
 
+Under a master, which hears of every job for later and makes it claimable when it is due, the worker is only the second
+to look: a second after its own retries are due, and at every ``_FALLBACK_POLLS``-th poll.
+
 Failure model: while the database is away it tries again ever more slowly (see Outage). A claim whose answer was lost
 may have taken jobs: ``claims_of`` finds them, at once and again after ``_LATE_COMMIT_S``.
 """
@@ -35,6 +38,8 @@ from soniqd.worker.outage import Outage
 _PROMOTE_LIMIT = 1000
 _LATE_COMMIT_S = 35.0  # beyond the deadline of a statement whose client has given up on it
 _SLOW_THREADS_S = 30.0  # how long threads that held claimed jobs up are claimed for apart
+_FALLBACK_S = 1.0
+_FALLBACK_POLLS = 6
 _RATE_WINDOW_S = 0.05
 _RATE_STEP_S = 0.001
 _NEVER = -1
@@ -60,6 +65,7 @@ class Claimer:
         executor: Executor,
         completer: Completer,
         outage: Outage,
+        supervised: bool = False,
         until_empty: bool = False,
         on_more: Callable[[], None] | None = None,
     ) -> None:
@@ -71,6 +77,7 @@ class Claimer:
         self._executor = executor
         self._completer = completer
         self._outage = outage
+        self._supervised = supervised
         self._until_empty = until_empty
         self._bell = Bell()
         self._on_more = on_more
@@ -82,6 +89,7 @@ class Claimer:
         self._stopped = False
         self._due_at = 0.0
         self._poll_at = 0.0
+        self._polls = 0
         self._recheck_at: list[float] = []
         self._split_until = 0.0
         self._rate = _Rate()
@@ -95,7 +103,7 @@ class Claimer:
             if self._outage.is_on:
                 self._outage.retry_now()
         else:
-            due_at = time.monotonic() + due_in_s
+            due_at = time.monotonic() + due_in_s + (_FALLBACK_S if self._supervised else 0.0)
             if due_at >= self._due_at:
                 return
             self._due_at = due_at
@@ -176,10 +184,13 @@ class Claimer:
 
     async def _promote(self, now: float) -> None:
         """Make due jobs claimable; a poll that finds none claims all the same."""
-        if now >= self._poll_at:
+        polling = now >= self._poll_at
+        if polling:
             self._news = True
             self._poll_at = now + self._options.poll_interval_s
-        elif now < self._due_at:
+            self._polls += 1
+            polling = not self._supervised or self._polls % _FALLBACK_POLLS == 1
+        if not polling and now < self._due_at:
             return
         self._due_at = math.inf  # before the call: what is announced while it is under way counts
         try:
@@ -192,7 +203,7 @@ class Claimer:
             self._news = True
         if report.promoted >= _PROMOTE_LIMIT:
             self.wake(due_in_s=0.0)
-        elif report.next_due_s is not None:
+        elif report.next_due_s is not None and not self._supervised:
             self.wake(due_in_s=max(0.0, report.next_due_s))
 
     async def _find_lost_claims(self, now: float) -> None:

@@ -7,6 +7,7 @@ its own connection. Where there is no second connection to be had (memory), the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 
@@ -40,6 +41,8 @@ class Heartbeat:
         self._shared = shared
         self._on_lost = on_lost
         self._home = asyncio.get_running_loop()
+        self.failed: asyncio.Future[None] = self._home.create_future()
+        """Raises what ended the heartbeat though nobody closed it: a defect, or a configuration that cannot work."""
         self._task: asyncio.Task[None] | None = None
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -49,6 +52,7 @@ class Heartbeat:
     def start(self) -> None:
         if self._connect is None:
             self._task = asyncio.create_task(self._beat_for_ever(self._shared), name="soniqd-heartbeat")
+            self._task.add_done_callback(lambda task: None if task.cancelled() else self._fail(task.exception()))
         else:
             self._thread = threading.Thread(target=self._run, name="soniqd-heartbeat", daemon=True)
             self._thread.start()
@@ -60,6 +64,7 @@ class Heartbeat:
     async def close(self) -> None:
         """Stop, within reason: a connection that hangs does not keep the process."""
         self._stopped = True
+        self.failed.cancel()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -70,13 +75,19 @@ class Heartbeat:
     def _ring(self) -> None:
         loop, stop = self._loop, self._stop
         if loop is not None and stop is not None and not loop.is_closed():
-            try:
+            with contextlib.suppress(RuntimeError):  # closed in between: the thread is on its way out
                 loop.call_soon_threadsafe(stop.set)
-            except RuntimeError:
-                return  # it was closed in between: the thread is on its way out
 
     def _run(self) -> None:
-        asyncio.run(self._beat_alone())
+        try:
+            asyncio.run(self._beat_alone())
+        except Exception as error:  # noqa: BLE001  a thread has nobody above it to raise to
+            with contextlib.suppress(RuntimeError):  # the worker's loop may be closed by now
+                self._home.call_soon_threadsafe(self._fail, error)
+
+    def _fail(self, error: BaseException | None) -> None:
+        if error is not None and not self.failed.done():
+            self.failed.set_exception(error)
 
     async def _beat_alone(self) -> None:
         assert self._connect is not None
@@ -86,12 +97,16 @@ class Heartbeat:
             return
         backend = self._connect()
         beating = asyncio.create_task(self._beat_for_ever(backend))
+        stopping = asyncio.create_task(self._stop.wait())
         try:
-            await self._stop.wait()
+            await asyncio.wait({beating, stopping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             beating.cancel()
-            await asyncio.gather(beating, return_exceptions=True)
+            stopping.cancel()
+            [ended, _] = await asyncio.gather(beating, stopping, return_exceptions=True)
             await backend.close()
+        if isinstance(ended, Exception):
+            raise ended
 
     async def _beat_for_ever(self, backend: StorageBackend) -> None:
         failing = False

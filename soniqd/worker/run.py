@@ -26,7 +26,7 @@ from soniqd.errors import InvalidArgumentsError
 from soniqd.log import catalogue, emit
 from soniqd.log.context import job_id_var
 from soniqd.model import ClaimedJob
-from soniqd.policy.outcome import Deferred, Ending, Failed, Interrupted, Returned, Unrunnable
+from soniqd.policy.outcome import Deferred, Ending, Failed, Interrupted, Returned, Unrunnable, Unstarted
 from soniqd.policy.retry import next_retry_delay_s
 from soniqd.queue.context import JobContext, Snooze
 from soniqd.queue.hooks import Hooks
@@ -134,7 +134,7 @@ class Pipeline:
         job_id_var.set(run.job.fence.job_id)
         run.begun = True
         if run.interrupted:
-            return Interrupted()
+            return Unstarted()
         result: Any = None
         try:
             args, keywords = self._bind(run)
@@ -215,7 +215,8 @@ class Pipeline:
             _forget_cancellation(run)
             if run.interrupted and run.plan.task.is_async:
                 return Interrupted()  # it swallowed the cancellation: whether its work is complete, nobody knows
-            self._report_overrun(run, "finished")
+            if run.timed_out:
+                self._report_overrun(run, "finished")
         if result is None:
             return _NOTHING
         if isinstance(result, Snooze):
@@ -233,8 +234,8 @@ class Pipeline:
 
     def _failed(self, run: Run, error: BaseException) -> Ending:
         _forget_cancellation(run)
-        if run.interrupted:
-            return Interrupted()
+        if run.interrupted and (run.plan.task.is_async or isinstance(error, asyncio.CancelledError)):
+            return Interrupted()  # what a thread raises is its own; what a cancelled coroutine raises is ours
         timed_out = run.timed_out and isinstance(error, asyncio.CancelledError)
         if timed_out:
             late = JobTimeoutError(f"the job ran longer than its timeout of {run.plan.timeout_s:g} s")

@@ -81,7 +81,7 @@ class _Surroundings:
         self._tell_ready, worker.on_ready = worker.on_ready, self._on_ready
 
     def duties(self, stop: asyncio.Event | None) -> list[Coroutine[Any, Any, None]]:
-        duties = [self._listen(), self._sweep()]
+        duties = [self._listen(), self._sweep(), self._watch_heartbeat()]
         if stop is not None:
             duties.append(self._obey(stop))
         return duties
@@ -119,6 +119,11 @@ class _Surroundings:
     async def _obey(self, stop: asyncio.Event) -> None:
         await stop.wait()
         self._worker.drain(self._options.drain_timeout_s)
+
+    async def _watch_heartbeat(self) -> None:
+        await self._ready.wait()
+        assert self._heartbeat is not None
+        await self._heartbeat.failed
 
     async def _listen(self) -> None:
         """Pass wake-ups on; polling goes on behind them."""

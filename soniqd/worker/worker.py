@@ -102,6 +102,7 @@ class Worker:
             executor=self._executor,
             completer=self._completer,
             outage=self._outage,
+            supervised=record.supervised,
             until_empty=until_empty,
             on_more=self._tell_more,
         )

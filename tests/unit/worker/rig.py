@@ -86,6 +86,7 @@ class Rig:
         self.tasks = TaskRegistry()
         self.hooks = Hooks()
         self.options = options
+        self.supervised = False
         self.extra: dict[str, Any] = {}
 
     def task(self, handler: Callable[..., Any], **settings: Any) -> Callable[..., Any]:
@@ -107,7 +108,7 @@ class Rig:
             backend=cast("StorageBackend", self.backend),
             tasks=self.tasks,
             hooks=self.hooks,
-            record=record(concurrency=chosen.concurrency, queues=chosen.queues),
+            record=replace(record(concurrency=chosen.concurrency, queues=chosen.queues), supervised=self.supervised),
             options=chosen,
             until_empty=until_empty,
             **self.extra,

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 
+from soniqd.policy.retry import RetryRule
 from soniqd.worker import WorkerOptions
 from tests.support.waiting import eventually
 from tests.unit.worker.rig import FAST, Rig
@@ -293,3 +294,27 @@ def test_the_defaults_are_those_that_the_settings_document():
     assert (options.sync_threads, options.max_crashes) == (jobs.sync_handler_pool_size, jobs.max_crashes)
     assert options.concurrency == WorkerGroup().concurrency
     assert FAST.concurrency == 4
+
+
+async def test_a_supervised_worker_leaves_due_jobs_to_its_master_and_looks_second(rig: Rig):
+    rig.task(work)
+    rig.supervised = True
+    async with rig.running(poll_interval_s=0.02):
+        await eventually(lambda: rig.backend.count("claim") >= 12)
+        polls, promotions = rig.backend.count("claim"), rig.backend.count("promote_due")
+    assert 1 < promotions < polls / 2
+
+
+async def test_a_supervised_worker_promotes_its_own_retry_if_its_master_does_not(rig: Rig):
+    runs = []
+
+    async def once_more():
+        runs.append(1)
+        if len(runs) == 1:
+            raise ValueError
+
+    rig.task(once_more, retry=RetryRule(delay_s=0.05))
+    rig.supervised = True
+    job_id = await rig.enqueue("once_more")
+    async with rig.running():
+        await rig.until(job_id, "done")

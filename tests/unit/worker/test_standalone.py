@@ -241,3 +241,19 @@ async def test_lost_workers_are_swept_though_all_slots_are_busy(rig: Rig, sqlite
 def test_incarnations_are_new_ids():
     assert record().id != record().id
     assert str(uuid.UUID(WorkerId(record().id)))
+
+
+@pytest.mark.parametrize("own_thread", [True, False])
+async def test_a_heartbeat_that_cannot_beat_ends_the_worker_loudly(rig: Rig, own_thread):
+    def broken():
+        raise ZeroDivisionError("a defect")
+
+    async def broken_call(call):
+        broken()
+
+    rig.task(work)
+    rig.backend.fault("heartbeat", broken_call)
+    options = StandaloneOptions(connect=broken if own_thread else None)
+    with pytest.raises(ZeroDivisionError):
+        await asyncio.wait_for(stand_alone(rig, rig.worker(), options=options), 10)
+    assert await rig.memory.list_workers() == []

@@ -130,6 +130,7 @@ async def test_drain_stops_claiming_and_resume_goes_on(tmp_path, database_url, a
     async with Daemon(tmp_path, jobs=VERSIONED.format(version="one"), database_url=database_url) as daemon:
         await app.enqueue("version", args={"path": str(out), "until": str(tmp_path / "go")})
         await daemon.eventually(lambda: lines(out))
+        await daemon.eventually(lambda: _in_flight(daemon))
         assert (await daemon.request("drain"))["in_flight"] == 1
         (tmp_path / "go").touch()
         await daemon.soniqctl("drain", "--wait")
@@ -142,6 +143,10 @@ async def test_drain_stops_claiming_and_resume_goes_on(tmp_path, database_url, a
         assert job["status"] == "queued"
         await daemon.soniqctl("resume")
         await daemon.eventually(lambda: len(lines(out)) == 4)
+
+
+async def _in_flight(daemon: Daemon) -> bool:
+    return bool((await daemon.child("default/1"))["in_flight"])
 
 
 async def _paused(daemon: Daemon) -> bool:

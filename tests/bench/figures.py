@@ -17,7 +17,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,14 +61,18 @@ async def crash(folder: Path, url: str) -> dict[str, Any]:
         for number in range(WORKERS - 1):
             path = folder / f"mark-{number}"
             await app.enqueue("mark", args={"path": str(path)})
-            await daemon.eventually(lambda path=path: path.exists() and path.read_text().endswith("\n"))
+            await daemon.eventually(partial(_has_lines, path, 1))
             _, pid = path.read_text().split()
             killed_at = time.time()
             os.kill(int(pid), 9)
-            await daemon.eventually(lambda path=path: path.read_text().count("\n") == 2)
+            await daemon.eventually(partial(_has_lines, path, 2))
             delays_ms.append(1000 * (float(path.read_text().split()[2]) - killed_at))
             await _stable(daemon)
     return {"figure": "crash", "unit": "ms", **_spread(delays_ms)}
+
+
+def _has_lines(path: Path, count: int) -> bool:
+    return path.exists() and path.read_text().count("\n") == count
 
 
 async def _stable(daemon: Daemon) -> None:
@@ -136,7 +141,7 @@ def _smaps_mib(pid: int, field: str) -> float:
     return 0.0
 
 
-FIGURES: dict[str, Callable[[Path, str], Awaitable[dict[str, Any]]]] = {
+FIGURES: dict[str, Callable[[Path, str], Coroutine[Any, Any, dict[str, Any]]]] = {
     "crash": crash,
     "fork": fork,
     "memory": memory,

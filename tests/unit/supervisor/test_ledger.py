@@ -1,0 +1,159 @@
+"""The master's duties towards the database, against the backend in memory."""
+
+from __future__ import annotations
+
+import os
+import signal
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from soniqd.backends.memory import MemoryBackend
+from soniqd.control.identity import current_identity
+from soniqd.errors import DatabaseUnavailableError
+from soniqd.model import JobId, NewJob, WorkerId, WorkerRecord
+from soniqd.supervisor.ledger import Ledger, LedgerTimes, PendingRelease
+from tests.support.processes import Process, find_process
+from tests.support.waiting import eventually
+
+TIMES = LedgerTimes(heartbeat_interval_s=0.02, heartbeat_timeout_s=300, sweep_interval_s=0.05, max_crashes=3)
+
+
+class Flaky(MemoryBackend):
+    """A database that can be away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.away = False
+        self.heartbeats: list[list[WorkerId]] = []
+
+    async def release_workers(self, *args: Any, **kwargs: Any) -> Any:
+        self._check()
+        return await super().release_workers(*args, **kwargs)
+
+    async def heartbeat(self, workers: Any) -> Any:
+        self._check()
+        self.heartbeats.append(list(workers))
+        return await super().heartbeat(workers)
+
+    async def ping(self) -> None:
+        self._check()
+
+    async def host_leftovers(self, machine_id: str, hostname: str) -> Any:
+        self._check()
+        return await super().host_leftovers(machine_id, hostname)
+
+    async def sweep(self, **kwargs: Any) -> Any:
+        self._check()
+        return await super().sweep(**kwargs)
+
+    def _check(self) -> None:
+        if self.away:
+            raise DatabaseUnavailableError("cannot connect: away")
+
+
+class Host:
+    """A ledger with what surrounds it in a master."""
+
+    def __init__(self) -> None:
+        self.backend = Flaky()
+        self.living: list[WorkerId] = []
+        self.disowned: list[WorkerId] = []
+        self.ledger = Ledger(self.backend, TIMES, living=lambda: list(self.living), on_disowned=self.disowned.append)
+
+    async def worker(self, *, pid: int | None = None, start_ticks: int = 1, alive: bool = True) -> WorkerId:
+        """Register a worker of this host that holds one job; without a pid it is this very process."""
+        worker_id = WorkerId(str(uuid.uuid4()))
+        here = current_identity()
+        process = here if pid is None else replace(here, pid=pid, start_ticks=start_ticks)
+        await self.backend.open()
+        await self.backend.register_worker(WorkerRecord(worker_id, process, queues=(), concurrency=1), names=["job"])
+        await self.backend.enqueue([NewJob(JobId(str(uuid.uuid4())), "job", "{}")])
+        assert await self.backend.claim(worker_id, names=["job"], queues=None, limit=1)
+        if alive:
+            self.living.append(worker_id)
+        return worker_id
+
+    async def queued(self) -> int:
+        return sum(row["queued"] for row in await self.backend.queue_stats())
+
+
+@pytest.fixture
+def stranger() -> Iterator[Process]:
+    """A process of this host that is no child of the master under test."""
+    pid = os.posix_spawn("/bin/sleep", ["sleep", "600"], {})
+    process = find_process(pid)
+    assert process is not None
+    yield process
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+@pytest.fixture
+async def host() -> AsyncIterator[Host]:
+    host = Host()
+    yield host
+    await host.ledger.finish(0.1)
+    await host.backend.close()
+
+
+async def test_a_dead_workers_jobs_are_given_back(host):
+    worker_id = await host.worker(alive=False)
+    host.living.append(worker_id)  # not yet known to be dead: leftovers must not take it
+    host.ledger.start()
+    host.living.clear()
+    host.ledger.release(PendingRelease(worker_id, "default/1", "crash", "killed"))
+    await eventually(host.queued)
+    assert host.ledger.pending_releases == 0
+
+
+async def test_a_release_is_remembered_while_the_database_is_away(host):
+    worker_id = await host.worker()
+    host.backend.away = True
+    host.ledger.start()
+    host.ledger.release(PendingRelease(worker_id, "default/1", "crash", "killed"))
+    await eventually(lambda: host.ledger.up is False)
+    assert host.ledger.pending_releases == 1
+    host.backend.away = False
+    await eventually(lambda: host.ledger.pending_releases == 0)
+    assert await host.queued() == 1
+    assert host.ledger.up is True
+
+
+async def test_one_heartbeat_serves_all_workers(host):
+    workers = [await host.worker(), await host.worker()]
+    host.ledger.start()
+    await eventually(lambda: host.backend.heartbeats)
+    assert set(host.backend.heartbeats[0]) == set(workers)
+
+
+async def test_a_worker_that_another_host_declared_lost_is_disowned(host):
+    worker_id = await host.worker()
+    await host.backend.release_workers([worker_id], cause="crash", max_crashes=3)
+    host.ledger.start()
+    await eventually(lambda: worker_id in host.disowned)
+
+
+async def test_what_an_earlier_master_left_is_released_at_the_start(host):
+    await host.worker(pid=2**22 - 3, alive=False)
+    host.ledger.start()
+    await eventually(host.queued)
+
+
+async def test_own_living_workers_are_no_leftovers(host):
+    await host.worker()
+    host.ledger.start()
+    await eventually(lambda: len(host.backend.heartbeats) > 5)
+    assert await host.queued() == 0
+
+
+async def test_an_orphan_that_still_lives_keeps_its_job_until_it_ends(host, stranger):
+    await host.worker(pid=stranger.pid, start_ticks=stranger.start_ticks, alive=False)
+    host.ledger.start()
+    await eventually(lambda: stranger.pid in host.ledger._watched)
+    assert await host.queued() == 0
+    stranger.kill()
+    await eventually(host.queued)

@@ -1,0 +1,129 @@
+"""Who is woken, and when jobs stored for later are promoted."""
+
+from __future__ import annotations
+
+import pytest
+
+from soniqd.backends import DueReport, StorageBackend, WakeUp
+from soniqd.backends.memory import MemoryBackend
+from soniqd.model import JobId, NewJob
+from soniqd.supervisor.waker import Sleeper, Waker, choose_sleeper
+from tests.support.waiting import eventually
+
+
+def sleeper(worker_id: str, *, queues: tuple[str, ...] = (), free: int = 1, in_flight: int = 0) -> Sleeper:
+    return Sleeper(worker_id, queues, free, in_flight)
+
+
+def test_a_worker_without_room_is_left_alone():
+    assert choose_sleeper([sleeper("a", free=0)], "mail", {}) is None
+
+
+def test_a_worker_that_does_not_serve_the_queue_is_left_alone():
+    assert choose_sleeper([sleeper("a", queues=("other",))], "mail", {}) is None
+
+
+def test_a_worker_of_all_queues_serves_each():
+    assert choose_sleeper([sleeper("a")], "mail", {}) == "a"
+
+
+def test_the_least_busy_one_is_chosen():
+    assert choose_sleeper([sleeper("a", in_flight=2), sleeper("b", in_flight=1)], None, {}) == "b"
+
+
+def test_among_equals_the_one_woken_the_longest_ago_is_chosen():
+    assert choose_sleeper([sleeper("a"), sleeper("b")], None, {"a": 5.0, "b": 3.0}) == "b"
+
+
+class Woken:
+    def __init__(self, *sleepers: Sleeper) -> None:
+        self.sleepers = list(sleepers)
+        self.calls: list[str] = []
+
+
+@pytest.fixture
+async def backend():
+    backend = MemoryBackend()
+    await backend.open()
+    yield backend
+    await backend.close()
+
+
+def make_waker(backend: StorageBackend, woken: Woken) -> Waker:
+    return Waker(backend, sleepers=lambda: woken.sleepers, wake=woken.calls.append)
+
+
+async def test_one_announcement_wakes_one_worker(backend):
+    woken = Woken(sleeper("a"), sleeper("b"))
+    make_waker(backend, woken).announce(WakeUp(queue="default"))
+    assert len(woken.calls) == 1
+
+
+async def test_a_worker_that_met_more_than_it_could_take_gets_company_but_is_not_woken_itself(backend):
+    woken = Woken(sleeper("a"), sleeper("b"))
+    waker = make_waker(backend, woken)
+    waker.more("a")
+    waker.more("a")
+    assert woken.calls == ["b", "b"]
+
+
+async def test_workers_that_are_gone_are_forgotten(backend):
+    woken = Woken(*(sleeper(f"w{n}") for n in range(50)))
+    waker = make_waker(backend, woken)
+    for _ in range(50):
+        waker.announce(WakeUp(queue="default"))
+    woken.sleepers = [sleeper("new")]
+    waker.announce(WakeUp(queue="default"))
+    assert len(waker._woken) == 1
+
+
+async def test_an_enqueued_job_wakes_a_worker(backend):
+    woken = Woken(sleeper("a"))
+    waker = make_waker(backend, woken)
+    waker.start()
+    try:
+        await eventually(lambda: backend.capabilities and waker._wake_ups is not None)
+        await backend.enqueue([NewJob(JobId("00000000-0000-7000-8000-000000000001"), "job", "{}")])
+        await eventually(lambda: "a" in woken.calls)
+    finally:
+        await waker.close()
+
+
+async def test_a_job_stored_for_later_is_promoted_and_wakes_a_worker_when_due(backend):
+    woken = Woken(sleeper("a"))
+    waker = make_waker(backend, woken)
+    waker.start()
+    try:
+        await eventually(lambda: waker._wake_ups is not None)
+        job_id = JobId("00000000-0000-7000-8000-000000000002")
+        await backend.enqueue([NewJob(job_id, "job", "{}", delay_s=0.2)])
+        woken.calls.clear()
+
+        async def claimable() -> bool:
+            return (await backend.promote_due()).next_due_s is None and bool(woken.calls)
+
+        await eventually(claimable)
+    finally:
+        await waker.close()
+
+
+async def test_promotion_survives_a_database_that_is_away(backend, monkeypatch):
+    from soniqd.errors import DatabaseUnavailableError
+    from soniqd.supervisor import waker as module
+
+    monkeypatch.setattr(module, "_RETRY_S", 0.01)
+    answers: list[Exception | DueReport] = [DatabaseUnavailableError("away"), DueReport(0, 0.0), DueReport(1, None)]
+
+    async def promote_due(*, limit: int = 1000) -> DueReport:
+        answer = answers.pop(0) if answers else DueReport(0, None)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(backend, "promote_due", promote_due)
+    waker = make_waker(backend, Woken())
+    waker.start()
+    try:
+        await eventually(lambda: not answers)
+    finally:
+        await waker.close()

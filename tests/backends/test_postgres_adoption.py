@@ -108,12 +108,13 @@ async def test_jobs_that_soniqs_workers_left_behind_are_swept(producer, adopt, e
         execute(
             "INSERT INTO soniq_workers (id, hostname, pid, status, last_heartbeat) "
             "VALUES (%s, 'h', %s, %s, now() - %s::interval)",
-            worker_id, len(age), status, age,
+            worker_id,
+            len(age),
+            status,
+            age,
         )
         execute("UPDATE soniq_jobs SET status = 'processing', worker_id = %s WHERE id = %s", worker_id, job_id)
-    execute(
-        "UPDATE soniq_jobs SET status = 'processing', updated_at = now() - interval '1 day' WHERE id = %s", nobody
-    )
+    execute("UPDATE soniq_jobs SET status = 'processing', updated_at = now() - interval '1 day' WHERE id = %s", nobody)
     backend = await adopt()
     report = await backend.sweep(heartbeat_timeout_s=300, max_crashes=3)
     assert set(report.released.requeued) == {stopped, nobody, stale}

@@ -30,6 +30,7 @@ class ChildProcess:
         self.spec = spec
         self.pid: int | None = None
         self.state = link.State(phase="starting")
+        self.said_goodbye = False
         self.requested_s = time.monotonic()
         self._loop = loop
         self._reaper = reaper
@@ -129,6 +130,7 @@ class ChildProcess:
                 return
             if isinstance(message, link.State):
                 self.state = message
+            self.said_goodbye = self.said_goodbye or isinstance(message, link.Leaving)
             if self._on_message is not None:
                 self._on_message(self.spec.worker_id, message)
 

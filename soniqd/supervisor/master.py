@@ -288,8 +288,8 @@ class Master:
                 pass
 
     def _on_exit(self, worker_id: str, cause: ExitCause) -> None:
-        self.processes.pop(worker_id, None)
-        self.tell(ev.Exited(worker_id, cause))
+        child = self.processes.pop(worker_id, None)
+        self.tell(ev.Exited(worker_id, cause, announced=child is not None and child.said_goodbye))
 
     # timers, signals
 

@@ -64,10 +64,11 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Exited:
-    """A child is gone."""
+    """A child is gone. ``announced``: it said goodbye before; job code that ends the process does not."""
 
     worker_id: str
     cause: ExitCause
+    announced: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,7 +154,7 @@ class Supervision:
             case ev.Ready():
                 self._ready(child, now_s)
             case ev.Exited():
-                self._gone(child, event.cause, now_s)
+                self._gone(child, event.cause, now_s, announced=event.announced)
             case _:
                 assert_never(event)
 
@@ -185,11 +185,12 @@ class Supervision:
         child.state, child.deadline_s = ChildState.LEAVING, now_s + timeout_s + DRAIN_GRACE_S
         self._out.append(fx.Drain(child.worker_id, timeout_s))
 
-    def _gone(self, child: Child, cause: ExitCause, now_s: float) -> None:
+    def _gone(self, child: Child, cause: ExitCause, now_s: float, *, announced: bool = True) -> None:
         del self.roster.children[child.worker_id]
-        self._report_exit(child, cause)
+        clean = cause.clean and announced
+        harmless = child.expected or clean
+        self._report_exit(child, cause, harmless=harmless)
         if child.spec.role == "worker":
-            harmless = child.expected or cause.clean
             reason = f"worker {child.spec.slot} ended with {cause}"
             cause_of_release: Literal["crash", "interrupted"] = "interrupted" if harmless else "crash"
             self._out.append(fx.Release(child.worker_id, child.spec.slot, cause_of_release, reason))
@@ -201,25 +202,26 @@ class Supervision:
             self._rollouts.successor_failed(child, f"{child.spec.slot} ended with {cause} before it was ready")
         elif place.current == child.worker_id:
             place.current, place.last_exit = None, cause
-            self._schedule_restart(place, child, cause, now_s)
+            misconfigured = announced and cause.code == EXIT_CONFIGURATION
+            self._schedule_restart(place, child, now_s, clean=clean, misconfigured=misconfigured)
 
-    def _report_exit(self, child: Child, cause: ExitCause) -> None:
+    def _report_exit(self, child: Child, cause: ExitCause, *, harmless: bool) -> None:
         fields = {"slot": child.spec.slot, "pid": child.pid, "cause": str(cause), "worker_id": child.worker_id}
-        event = catalogue.CHILD_LEFT if child.expected or cause.clean else catalogue.CHILD_DIED
+        event = catalogue.CHILD_LEFT if harmless else catalogue.CHILD_DIED
         self._out.append(fx.Report(event, fields))
 
-    def _schedule_restart(self, place: Place, child: Child, cause: ExitCause, now_s: float) -> None:
-        if cause.code == EXIT_CONFIGURATION:
+    def _schedule_restart(self, place: Place, child: Child, now_s: float, *, clean: bool, misconfigured: bool) -> None:
+        if misconfigured:
             place.misconfigured = True
             self._out.append(fx.Report(catalogue.CHILD_MISCONFIGURED, {"slot": place.slot}))
             return
         ready_for_s = None if child.ready_s is None else now_s - child.ready_s
         decision = decide_restart(
-            failures_before=place.failures, ready_for_s=ready_for_s, clean=cause.clean, random=self._random()
+            failures_before=place.failures, ready_for_s=ready_for_s, clean=clean, random=self._random()
         )
         place.failures, place.next_start_s = decision.failures, now_s + decision.delay_s
         if decision.crash_loop:
-            fields = {"slot": place.slot, "failures": decision.failures, "cause": str(cause)}
+            fields = {"slot": place.slot, "failures": decision.failures, "cause": str(place.last_exit)}
             self._out.append(fx.Report(catalogue.CRASH_LOOP, fields))
 
     def _ticks(self, event: ev.Ticks, now_s: float) -> None:

@@ -111,6 +111,24 @@ def test_a_first_boot_that_fails_by_accident_ends_with_the_internal_exit_code():
     assert script.finish == [70]
 
 
+@pytest.mark.parametrize("code", [0, 78])
+def test_a_worker_that_vanishes_without_a_goodbye_has_crashed_whatever_its_exit_code(code):
+    script = running(ONE)
+    script.tell(ev.Exited("w1", ExitCause(code=code), announced=False), after=1)
+    assert script.releases == [("w1", "crash")]
+    assert script.reports == ["child_died"]
+    assert script.forks == ["w2"]
+
+
+def test_workers_that_vanish_with_exit_code_0_again_and_again_are_a_crash_loop():
+    script = running(ONE)
+    for number in range(1, CRASH_LOOP_AT + 1):
+        script.tell(ev.Exited(f"w{number}", CLEAN, announced=False))
+        script.wait(BACKOFF_MAX_S * 2)
+        script.start(*script.forks)
+    assert script.machine.roster.places["mail/1"].failures == CRASH_LOOP_AT
+
+
 def test_a_dead_workers_jobs_are_released_as_a_crash_before_its_replacement_is_forked():
     script = running(ONE)
     script.tell(ev.Exited("w1", KILLED), after=1)

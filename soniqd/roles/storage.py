@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from soniqd.backends import StorageBackend
 from soniqd.backends.factory import create_backend
-from soniqd.errors import DatabaseUnavailableError, SchemaError
+from soniqd.errors import DatabaseError, SchemaError
 from soniqd.log import catalogue, emit
 from soniqd.log.redact import redact
 from soniqd.settings.daemon import DatabaseTable
@@ -31,7 +31,7 @@ def make_backend(database: DatabaseTable) -> StorageBackend:
 async def open_patiently(backend: StorageBackend, *, slot: str, on_waiting: Callable[[], None]) -> None:
     """Open a backend whose schema is this release's, however long that takes.
 
-    A database that is away or not set up yet is somebody's to repair; leaving would only make the master start the
+    A database that is away, not set up yet, or broken is somebody's to repair; leaving would only make the master start the
     next child into the same.
     """
     said: type[Exception] | None = None
@@ -40,7 +40,7 @@ async def open_patiently(backend: StorageBackend, *, slot: str, on_waiting: Call
         try:
             await backend.open()
             await backend.check_schema()
-        except (DatabaseUnavailableError, SchemaError) as error:
+        except DatabaseError as error:
             if type(error) is not said:
                 said = type(error)
                 event = catalogue.SCHEMA_UNUSABLE if isinstance(error, SchemaError) else catalogue.DATABASE_AWAITED

@@ -2,7 +2,7 @@ import logging
 
 import pytest
 
-from soniqd.errors import DatabaseUnavailableError, SchemaError
+from soniqd.errors import DatabaseError, DatabaseUnavailableError, SchemaError
 from soniqd.roles import storage
 from soniqd.roles.storage import open_patiently
 
@@ -49,6 +49,13 @@ async def test_a_missing_schema_is_told_apart_from_a_missing_database(events, ca
     await open_patiently(backend, slot="default/1", on_waiting=lambda: None)  # type: ignore[arg-type]
     assert events() == ["database_awaited", "schema_unusable"]
     assert "soniqctl setup" in caplog.text
+
+
+async def test_a_database_that_cannot_be_used_is_waited_for_until_somebody_has_repaired_it(events):
+    backend = Flaky(*[DatabaseError("it is not an SQLite database")] * 3)
+    await open_patiently(backend, slot="default/1", on_waiting=lambda: None)  # type: ignore[arg-type]
+    assert backend.opened == 1
+    assert events() == ["database_awaited"]
 
 
 async def test_any_other_error_is_not_waited_out():

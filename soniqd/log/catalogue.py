@@ -125,6 +125,11 @@ BOOT_FAILED = Event("boot_failed", ERROR, "generation {generation} cannot boot: 
 FORK_SERVER_LOST = Event(
     "fork_server_lost", ERROR, "the fork server of generation {generation} ended with {cause}: starting it again"
 )
+FORK_SERVER_HUNG = Event(
+    "fork_server_hung",
+    ERROR,
+    "the fork server of generation {generation} hangs, pid {pid}: no answer for {silent_s:.0f} s, killing it",
+)
 FORK_FAILED = Event("fork_failed", ERROR, "cannot fork {slot}: {reason}")
 CHILD_FORKED = Event("child_forked", DEBUG, "{slot} has pid {pid} after {fork_ms:.0f} ms")
 CHILD_READY = Event("child_ready", INFO, "{slot} is ready, pid {pid}, {ready_ms:.0f} ms after the fork request")

@@ -31,8 +31,8 @@ def make_backend(database: DatabaseTable) -> StorageBackend:
 async def open_patiently(backend: StorageBackend, *, slot: str, on_waiting: Callable[[], None]) -> None:
     """Open a backend whose schema is this release's, however long that takes.
 
-    A database that is away, not set up yet, or broken is somebody's to repair; leaving would only make the master start the
-    next child into the same.
+    A database that is away, not set up yet, or broken is somebody's to repair; leaving would only make the master start
+    the next child into the same.
     """
     said: type[Exception] | None = None
     pause_s = _FIRST_PAUSE_S

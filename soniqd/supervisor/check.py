@@ -61,4 +61,5 @@ async def check_modules(settings: DaemonSettings) -> list[str]:
         return await verdict
     finally:
         generation.retire()
+        await generation.gone()
         reaper.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -22,6 +23,13 @@ from soniqd.model.child import ExitCause
 from soniqd.supervisor.child import ChildProcess
 from soniqd.supervisor.reaper import Reaper
 from soniqd.version import __version__
+
+BOOT_TIMEOUT_S = 300.0
+"""Longest time for importing the jobs modules: an import that never ends must not block every later reload."""
+FORK_TIMEOUT_S = 10.0
+"""A fork takes milliseconds; a fork server that has not answered for so long stands still and is replaced."""
+RETIRE_GRACE_S = 2.0
+"""What a fork server gets to leave when its socket has ended."""
 
 
 class GenerationEvents(Protocol):
@@ -74,6 +82,9 @@ class Generation:
         self._retired = False
         self._main: _Server | None = None
         self._becoming: list[_Server] = []
+        self._living: set[int] = set()
+        self._all_gone = asyncio.Event()
+        self._all_gone.set()
 
     @property
     def pid(self) -> int | None:
@@ -107,6 +118,12 @@ class Generation:
         self._becoming, self._main = [], None
         for server in servers:
             self._drop(server, "the fork server was retired")
+        for pid in self._living:
+            self._loop.call_later(RETIRE_GRACE_S, self._reaper.signal, pid, signal.SIGKILL)
+
+    async def gone(self) -> None:
+        """Wait for the end of a retired fork server, which is killed when it takes too long."""
+        await self._all_gone.wait()
 
     def _start(self, *, child: ChildProcess | None) -> _Server:
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -126,7 +143,10 @@ class Generation:
             self._reaper.expect()
         self._loop.add_reader(near, self._read, server)
         if child is None:
+            self._living.add(process.pid)
+            self._all_gone.clear()
             self._reaper.watch(process.pid, lambda cause: self._exited(server, cause))
+            self._loop.call_later(BOOT_TIMEOUT_S, self._check_booted, server)
         boot = wire.Boot(self.number, self._settings, __version__)
         near.send(wire.encode(boot))
         return server
@@ -138,8 +158,24 @@ class Generation:
         socket.send_fds(server.sock, [packet], [child.far_link.fileno(), child.tick_fd])
         child.far_ends_sent()
         server.requests[request] = child
+        self._loop.call_later(FORK_TIMEOUT_S, self._check_answered, server, request)
         if server.child is None:
             self._reaper.expect()
+
+    def _check_booted(self, server: _Server) -> None:
+        if server is self._main and not server.booted:
+            self._end_hung(server, BOOT_TIMEOUT_S)
+
+    def _check_answered(self, server: _Server, request: int) -> None:
+        if request in server.requests:
+            self._end_hung(server, FORK_TIMEOUT_S)
+
+    def _end_hung(self, server: _Server, silent_s: float) -> None:
+        emit(catalogue.FORK_SERVER_HUNG, generation=self.number, pid=server.process.pid, silent_s=silent_s)
+        if server.child is None:
+            self._reaper.signal(server.process.pid, signal.SIGKILL)
+        else:
+            server.process.kill()
 
     def _read(self, server: _Server) -> None:
         while server.sock.fileno() >= 0:
@@ -210,6 +246,9 @@ class Generation:
 
     def _exited(self, server: _Server, cause: ExitCause) -> None:
         server.process.returncode = cause.code if cause.code is not None else -(cause.signal or 0)
+        self._living.discard(server.process.pid)
+        if not self._living:
+            self._all_gone.set()
         if self._retired or server is not self._main:
             return
         self._read(server)

@@ -58,6 +58,7 @@ class Master:
         self.started_s = time.monotonic()
         self.processes: dict[str, ChildProcess] = {}
         self.generations: dict[int, Generation] = {}
+        self._retiring: set[Generation] = set()
         self.supervision = Supervision(make_plan(settings), new_id=lambda: str(uuid.uuid4()), random=random.random)
         self.last_reload: ReloadResult | None = None
         database = settings.database
@@ -210,6 +211,7 @@ class Master:
         generation = self.generations.pop(number, None)
         if generation is not None:
             generation.retire()
+            self._retiring.add(generation)
 
     def _fork(self, effect: fx.Fork) -> None:
         child = ChildProcess(effect.spec, self._loop, self.reaper)
@@ -377,8 +379,9 @@ class Master:
         await self.waker.close()
         for child in list(self.processes.values()):
             child.close()
-        for generation in self.generations.values():
-            generation.retire()
+        for number in list(self.generations):
+            self._retire(number)
+        await asyncio.gather(*(generation.gone() for generation in self._retiring))
         try:
             await self.backend.close()
         except SoniqError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import socket
 import sys
 from contextlib import suppress
@@ -11,6 +12,7 @@ from soniqd.control.fork import MAX_PACKET, BootFailed, encode
 from soniqd.version import __version__
 
 _EX_CONFIG = 78
+_FAREWELL_S = 3
 
 
 def main() -> int:
@@ -21,7 +23,9 @@ def main() -> int:
     arguments = parser.parse_args()
     with socket.socket(fileno=arguments.fd) as master:
         master.set_inheritable(False)
-        return _serve(master, exec_child=arguments.exec_child)
+        code = _serve(master, exec_child=arguments.exec_child)
+    _end_soon()
+    return code
 
 
 def _serve(master: socket.socket, *, exec_child: bool) -> int:
@@ -33,6 +37,13 @@ def _serve(master: socket.socket, *, exec_child: bool) -> int:
             master.send(encode(_incomplete(error)))
         return _EX_CONFIG
     return ForkServer(master, exec_child=exec_child).run()
+
+
+def _end_soon() -> None:
+    """See to it that this process ends, whatever modules left behind: the interpreter waits for threads and atexit."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGALRM,))
+    signal.alarm(_FAREWELL_S)
 
 
 def _incomplete(error: ImportError) -> BootFailed:

@@ -58,6 +58,7 @@ class ForkServer:
             self._send(fitting(boot_failed(error)))
             return _EX_CONFIG
         _ignore_terminal()  # jobs modules may have had their own idea
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # with SIG_IGN a fork could not be told from a failed one
         setproctitle(f"soniqd: fork server gen {generation.number}")
         return self._serve(generation) if self._announce(generation) else 0
 

@@ -209,6 +209,24 @@ def test_it_leaves_with_its_master_also_in_the_middle_of_an_import(masters, writ
     assert master.process.wait(5) == 0
 
 
+@pytest.mark.parametrize("ending", ["", "raise RuntimeError('out of order')\n"], ids=["retired", "boot failed"])
+def test_it_leaves_whatever_threads_its_modules_have_started(masters, write_module, settings_for, ending):
+    write_module(
+        "greeter", f"import threading\nthreading.Thread(target=threading.Event().wait).start()\n{GREETER}{ending}"
+    )
+    master = masters(settings_for("greeter"))
+    master.boot()
+    master.sock.close()
+    master.process.wait(15)
+
+
+def test_a_module_that_ignores_its_children_can_be_forked_from(masters, write_module, settings_for):
+    write_module("greeter", "import signal\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\n" + GREETER)
+    master = masters(settings_for("greeter"))
+    master.booted()
+    master.fork().hear(link.Ready)
+
+
 def test_terminal_signals_do_not_end_it_and_term_does(greeting_master):
     for signum in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         greeting_master.process.send_signal(signum)

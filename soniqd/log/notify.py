@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 
 _PATIENCE_S = 0.5
-"""How long a datagram waits when the manager's queue is full: longer would stall the master."""
+"""How long a change of state waits when the manager's queue is full; a mere status does not wait."""
 
 
 class Notifier:
@@ -46,8 +46,8 @@ class Notifier:
         return self._send("STOPPING=1", *_status(status))
 
     def status(self, text: str) -> bool:
-        """Set the line that ``systemctl status`` shows."""
-        return self._send(*_status(text))
+        """Set the line that ``systemctl status`` shows. Sent often and soon outdated: it is not waited for."""
+        return self._send(*_status(text), patience_s=0.0)
 
     def watchdog(self) -> bool:
         """Show that the main loop goes round."""
@@ -61,11 +61,11 @@ class Notifier:
         """Name the service's main process."""
         return self._send(f"MAINPID={pid}")
 
-    def _send(self, *assignments: str) -> bool:
+    def _send(self, *assignments: str, patience_s: float = _PATIENCE_S) -> bool:
         if self._address is None:
             return False
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-            sender.settimeout(_PATIENCE_S)
+            sender.settimeout(patience_s)
             sender.sendto("\n".join(assignments).encode(errors="replace"), self._address)
             return True
         return False

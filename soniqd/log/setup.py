@@ -6,6 +6,9 @@ import contextlib
 import logging
 import os
 import select
+import stat
+import sys
+import time
 from collections.abc import Mapping
 from typing import Literal
 
@@ -14,21 +17,26 @@ from soniqd.log.formats import JournaldFormat, JsonFormat, LineFormat, TextForma
 LogFormat = Literal["auto", "text", "json", "journald"]
 
 _STDERR = 2
-_PATIENCE_MS = 100
-"""How long a line waits for a full, non-blocking stderr. Longer would let a stuck reader stop the daemon."""
+_PATIENCE_S = 0.1
+"""How long a line waits for a full stderr, the first time. Longer would let a stuck reader stop the daemon."""
 
 
 class LineHandler(logging.Handler):
-    """Writes each record with one write(2), and never raises into the code that logs.
+    """Writes each record with one write(2), and neither waits for long nor raises into the code that logs.
 
     Processes that share a pipe, a terminal or a file therefore do not mix their lines (a pipe promises it up to
     PIPE_BUF bytes, see pipe(7)). A line that cannot be written is lost and counted; the next one that can be says so.
+
+    A stderr whose reader stands still (a paused terminal, a full pipe) blocks whoever writes, so each write is one that
+    poll(2) has promised to take. Making it non-blocking would be simpler, and would break what jobs print to it.
     """
 
     def __init__(self, render: LineFormat, *, fd: int = _STDERR) -> None:
         super().__init__()
         self.render = render
         self._fd = fd
+        self._at_once = _most_at_once(fd)
+        self._poll = select.poll()
         self._lost = 0
         self._torn = False
 
@@ -48,21 +56,32 @@ class LineHandler(logging.Handler):
             return self.render(_complaint(f"cannot format the log record from {where}: {type(error).__name__}"))
 
     def _write(self, data: bytes) -> bool:
+        deadline = time.monotonic() + (0.0 if self._lost else _PATIENCE_S)
         while data:
+            if not self._takes_more(deadline):
+                return False
             try:
-                data = data[os.write(self._fd, data) :]
+                data = data[os.write(self._fd, data[: self._at_once]) :]
                 self._torn = bool(data)
-            except BlockingIOError:
-                if not self._wait_writable():
+            except BlockingIOError:  # another process was faster
+                if time.monotonic() >= deadline:
                     return False
             except OSError:  # EPIPE, ENOSPC, EIO, EBADF: nobody is left to tell
                 return False
         return True
 
-    def _wait_writable(self) -> bool:
-        poll = select.poll()
-        poll.register(self._fd, select.POLLOUT)
-        return bool(poll.poll(_PATIENCE_MS))
+    def _takes_more(self, deadline: float) -> bool:
+        self._poll.register(self._fd, select.POLLOUT)
+        return bool(self._poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
+
+
+def _most_at_once(fd: int) -> int:
+    """How much a descriptor takes without blocking once poll(2) calls it ready (see select.PIPE_BUF)."""
+    with contextlib.suppress(OSError):
+        mode = os.fstat(fd).st_mode
+        if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
+            return select.PIPE_BUF
+    return sys.maxsize
 
 
 _handler: LineHandler | None = None

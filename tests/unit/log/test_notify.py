@@ -84,3 +84,19 @@ def test_a_manager_that_does_not_read_stalls_the_caller_only_briefly(
     while notifier.status("x" * 1000):
         assert time.monotonic() - started < 10
     assert time.monotonic() - started < 5
+
+
+def test_a_status_does_not_wait_for_a_manager_that_does_not_read(
+    manager: socket.socket, notifier: Notifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float | None] = []
+
+    class Recorded(socket.socket):
+        def settimeout(self, value: float | None, /) -> None:
+            waits.append(value)
+            super().settimeout(value)
+
+    monkeypatch.setattr(socket, "socket", Recorded)
+    while notifier.status("x" * 1000):
+        pass
+    assert set(waits) == {0.0}

@@ -146,7 +146,7 @@ def test_a_closed_stderr_raises_nothing(pipe: tuple[int, int]) -> None:
 
 
 def test_lines_lost_to_a_stuck_reader_are_counted(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(setup, "_PATIENCE_MS", 1)
+    monkeypatch.setattr(setup, "_PATIENCE_S", 0.001)
     reader, writer = pipe
     os.set_blocking(writer, False)
     os.set_blocking(reader, False)
@@ -161,8 +161,31 @@ def test_lines_lost_to_a_stuck_reader_are_counted(pipe: tuple[int, int], monkeyp
     assert back["message"] == "back"
 
 
+def test_a_stuck_reader_of_a_blocking_stderr_stalls_nobody(pipe: tuple[int, int]) -> None:
+    """Written by another process, which a regression would leave blocked for ever."""
+    reader, writer = pipe
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    program = textwrap.dedent("""
+        import logging
+        from soniqd.log.setup import configure_logging
+        configure_logging("INFO", "json")
+        for _ in range(200):
+            logging.getLogger("x").error("y" * 1000)
+    """)
+    subprocess.run([sys.executable, "-c", program], stderr=writer, check=True, timeout=20)
+    os.set_blocking(reader, False)
+    lines = os.read(reader, 1 << 20).decode().splitlines()
+    assert all(json.loads(line)["message"] == "y" * 1000 for line in lines)
+
+
+def test_a_line_longer_than_what_a_pipe_takes_at_once_arrives_whole(pipe: tuple[int, int]) -> None:
+    reader, writer = pipe
+    LineHandler(JsonFormat("m"), fd=writer).handle(logging.makeLogRecord({"msg": "y" * 20_000}))
+    assert json.loads(os.read(reader, 1 << 20))["message"] == "y" * 20_000
+
+
 def test_a_torn_line_does_not_swallow_the_next(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(setup, "_PATIENCE_MS", 1)
+    monkeypatch.setattr(setup, "_PATIENCE_S", 0.001)
     reader, writer = pipe
     os.set_blocking(writer, False)
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)

@@ -178,6 +178,7 @@ class Claimer:
         self._more |= full
         if jobs:
             self._executor.offer(jobs)
+            self._news |= self._executor.isolating  # ask again after the suspect: what came with it went back
         if full and self._woken and self._on_more is not None:
             self._woken = False
             self._on_more()
@@ -221,8 +222,8 @@ class Claimer:
     def _asks(self, now: float) -> list[_Ask]:
         """Return what to claim now; sets the level at which the executor says that there is room again."""
         executor = self._executor
-        if self._completer.is_full:
-            executor.low_water = _NEVER  # the completer rings after each write
+        if self._completer.is_full or executor.isolating:
+            executor.low_water = _NEVER  # the completer rings after each write, and so does the end of a suspect
             return []
         stock = self._rate.stock(executor.ended, now, self._options)
         with_async, threaded = self._task_names()
@@ -284,7 +285,7 @@ class Claimer:
         return not self._completer.is_full and self._executor.free > 0
 
     def _is_done(self) -> bool:
-        busy = self._executor.in_flight or self._executor.waiting or self._completer.backlog
+        busy = self._executor.in_flight or self._executor.waiting or self._executor.isolating or self._completer.backlog
         return not busy and not self._wants and self._due_at > time.monotonic()
 
 

@@ -24,6 +24,10 @@ class Executor:
 
     A job for a thread waits aside while all threads are busy, so that those behind it can start. What is given to it
     while it is closed goes straight back.
+
+    A *suspect* is a job whose next crash would be its last. It runs alone: everything that waits goes back, what runs
+    may end, and only when ``unwritten()`` says that the database knows of all that does the suspect start. Otherwise a
+    job that kills its workers would take its neighbours, claimed with it again and again, to the dead letters.
     """
 
     def __init__(
@@ -33,6 +37,7 @@ class Executor:
         pipeline: Pipeline,
         options: WorkerOptions,
         submit: Submit,
+        unwritten: Callable[[], int],
         on_room: Callable[[], None],
         on_change: Callable[[], None],
     ) -> None:
@@ -40,12 +45,15 @@ class Executor:
         self._pipeline = pipeline
         self._options = options
         self._submit = submit
+        self._unwritten = unwritten
         self._on_room = on_room
         self._on_change = on_change
         self._plans: dict[str, Plan] = {}
         self._ready: deque[ClaimedJob] = deque()
         self._parked: deque[ClaimedJob] = deque()
         self._running: dict[Run, None] = {}
+        self._suspect: ClaimedJob | None = None
+        self._alone = False
         self._threads_busy = 0
         self._left = Bell()
         self._open = True
@@ -60,12 +68,17 @@ class Executor:
         return len(self._running)
 
     @property
+    def isolating(self) -> bool:
+        """A suspect runs, or waits until nothing else does: nothing is to be claimed."""
+        return self._alone or self._suspect is not None
+
+    @property
     def free(self) -> int:
-        return max(0, self._options.concurrency - len(self._running) - len(self._ready))
+        return 0 if self.isolating else max(0, self._options.concurrency - len(self._running) - len(self._ready))
 
     @property
     def waiting(self) -> int:
-        """Jobs that hold no slot yet."""
+        """Jobs that hold no slot yet, a suspect not counted."""
         return len(self._ready) + len(self._parked)
 
     @property
@@ -90,6 +103,7 @@ class Executor:
         """Name every claim that is held here: (job id, claim number)."""
         fences = [run.job.fence for run in self._running]
         fences += [job.fence for job in (*self._ready, *self._parked)]
+        fences += [self._suspect.fence] if self._suspect is not None else []
         return {(fence.job_id, fence.claim_no) for fence in fences}
 
     def offer(self, jobs: Sequence[ClaimedJob]) -> None:
@@ -97,15 +111,28 @@ class Executor:
         self.offered_at = time.monotonic()
         self._ready.extend(jobs)
         if self._open:
+            self._set_suspect_apart()
             self._fill()
             self._on_change()
         else:
             self.give_back()
 
+    def start_suspect(self) -> None:
+        """Start a suspect if nothing is in its way any more."""
+        if self._suspect is None or not self._open or self._running or self._unwritten():
+            return
+        job, self._suspect = self._suspect, None
+        emit(catalogue.SUSPECT_STARTED, job_id=job.fence.job_id, job_name=job.name, crashes=job.crashes)
+        self._alone = self._start(job) > 0
+        self._on_change()
+
     def set_open(self, *, is_open: bool) -> None:
         """Closed, it starts nothing more and gives back what has not started."""
         self._open = is_open
         if not is_open:
+            if self._suspect is not None:
+                self._ready.append(self._suspect)
+                self._suspect = None
             self.give_back()
 
     def give_back(self) -> int:
@@ -122,6 +149,7 @@ class Executor:
         """Drop what has not started without a word: it has been taken away already."""
         self._ready.clear()
         self._parked.clear()
+        self._suspect = None
 
     def interrupt(self) -> None:
         """Cut all runs short."""
@@ -147,6 +175,16 @@ class Executor:
     def poke(self) -> None:
         """Let ``wait_ended`` look at the time again."""
         self._left.ring()
+
+    def _set_suspect_apart(self) -> None:
+        limit = max(1, self._options.max_crashes - 1)
+        suspect = next((job for job in self._ready if job.crashes >= limit), None)
+        if suspect is not None and not self.isolating:
+            self._ready.remove(suspect)
+            self._suspect = suspect
+        if self.isolating:
+            self.give_back()
+            self.start_suspect()
 
     def _fill(self) -> None:
         slots = self._options.concurrency - len(self._running)
@@ -182,10 +220,11 @@ class Executor:
         if run.abandoned:
             emit(catalogue.JOB_ENDED_TOO_LATE, job_id=run.job.fence.job_id, job_name=run.job.name)
             return
+        was_alone, self._alone = self._alone, False
         self._settle(run, ending)
         if self._open and (self._ready or self._parked):
             self._fill()
-        if len(self._ready) <= self.low_water:
+        if len(self._ready) <= self.low_water or was_alone:
             self._on_room()
         self._on_change()
 

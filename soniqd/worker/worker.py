@@ -84,13 +84,14 @@ class Worker:
             outage=self._outage,
             options=options,
             on_written=self._written,
-            on_room=lambda: self._claimer.room(),  # noqa: PLW0108  the claimer is made after the completer
+            on_room=self._room,
         )
         self._executor = Executor(
             tasks=tasks,
             pipeline=self._pipeline,
             options=options,
             submit=self._completer.add,
+            unwritten=lambda: self._completer.backlog,
             on_room=lambda: self._claimer.room(),  # noqa: PLW0108  the claimer is made after the executor
             on_change=self._changed,
         )
@@ -326,6 +327,10 @@ class Worker:
                 await self._outage.pause()
             else:
                 return
+
+    def _room(self) -> None:
+        self._executor.start_suspect()
+        self._claimer.room()
 
     def _tell_more(self) -> None:
         if self.on_more is not None:

@@ -33,3 +33,28 @@ async def test_a_job_that_ends_its_worker_by_an_innocent_exit_code_becomes_a_dea
         assert letter is not None
         assert letter["dead_letter_reason"] == "worker_lost"
         await daemon.ready()
+
+
+POISON = (
+    JOBS
+    + """
+
+@app.job(name="poison", retries=0)
+async def poison():
+    await asyncio.sleep(0.05)
+    os.kill(os.getpid(), 9)
+"""
+)
+
+
+async def test_a_job_that_kills_its_workers_takes_no_neighbour_to_the_dead_letters(tmp_path, database_url, app: Soniq):
+    async with Daemon(tmp_path, jobs=POISON, database_url=database_url, workers={"concurrency": 4}) as daemon:
+        poison = await app.enqueue("poison")
+        others = [await app.enqueue("sleep", args={"seconds": 0.3}) for _ in range(6)]
+
+        async def all_done() -> bool:
+            jobs = [await app.get_job(job_id) for job_id in others]
+            return all(job is not None and job["status"] == "done" for job in jobs)
+
+        await daemon.eventually(all_done, timeout_s=30)
+        assert [letter["id"] for letter in await app.dead_letter.list()] == [poison]

@@ -142,3 +142,39 @@ async def test_closing_lets_a_waiting_caller_go(subscription):
     async with asyncio.timeout(5):
         await waiting
     assert not subscription.live
+
+
+async def test_a_job_for_later_that_a_producer_of_soniq_stored_is_told_with_its_time(subscription, postgres_url):
+    with psycopg.connect(postgres_url, autocommit=True) as producer:
+        for seconds in (100, 50, 100):
+            producer.execute(
+                "INSERT INTO soniq_jobs (id, job_name, args, scheduled_at) "
+                "VALUES (gen_random_uuid(), 'mail', '{}', now() + %s * interval '1 second')",
+                (seconds,),
+            )
+            producer.execute("SELECT pg_notify('soniq_new_job', 'default')")
+    dues: list[float] = []
+    async with asyncio.timeout(10):
+        while not dues or min(dues) > 51:
+            dues += [wake_up.due_in_s for wake_up in await subscription.wait() if wake_up.due_in_s is not None]
+    assert min(dues) > 45
+    while wake_ups := await subscription.wait(0.5):  # and not a second time
+        assert {wake_up.due_in_s for wake_up in wake_ups} == {None}
+
+
+async def test_many_new_jobs_cost_few_looks_for_due_ones(postgres, subscription, monkeypatch):
+    looks = []
+    look = wakeups.PostgresWakeUps._look_for_due
+
+    async def counted(self, connection):
+        looks.append(self)
+        await look(self, connection)
+
+    monkeypatch.setattr(wakeups.PostgresWakeUps, "_look_for_due", counted)
+    monkeypatch.setattr(wakeups, "_LOOK_EVERY_S", 60.0)
+    for _ in range(20):
+        await postgres.enqueue([new_job()])
+        await subscription.wait(5)
+    await postgres.enqueue([new_job(queue="last")])
+    assert await next_queue(subscription) == "last"
+    assert len(looks) == 1

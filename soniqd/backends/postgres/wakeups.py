@@ -4,12 +4,16 @@ States: *deaf* (connecting, or waiting to try again) and *live*. A new connectio
 on a channel of its own and is live only when that comes back: behind a pooler in transaction mode LISTEN succeeds and
 nothing ever arrives. While live, silence is ended by a round trip every now and then, with a deadline. Whenever it
 becomes live it says "look for yourself", since what was sent before was not heard.
+
+Producers of Soniq announce a job for later as they announce any job, without its time. So new jobs make the listener
+look up when the next one is due, at most every ``_LOOK_EVERY_S``, and it passes on what nobody has told.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 import time
 import uuid
@@ -31,6 +35,7 @@ from soniqd.log.event import emit
 NEW_JOB, DUE = "soniq_new_job", "soniq_due"
 _PROOF_EVERY_S = 20.0
 _PROOF_TIMEOUT_S = 5.0
+_LOOK_EVERY_S = 0.25
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
 
 
@@ -45,6 +50,9 @@ class PostgresWakeUps:
         self._echo = f"soniq_echo_{uuid.uuid4().hex}"
         self._echoed = False
         self._clock_offset_s = 0.0
+        self._told_due = ""
+        self._look_wanted = False
+        self._looked_at = -math.inf
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -93,7 +101,11 @@ class PostgresWakeUps:
             self._box.add()
             tried.set()
             while True:
-                if not await self._hear(connection, _PROOF_EVERY_S):
+                if self._look_wanted and (wait_s := self._looked_at + _LOOK_EVERY_S - time.monotonic()) > 0:
+                    await self._hear(connection, wait_s)
+                elif self._look_wanted:
+                    await self._look_for_due(connection)
+                elif not await self._hear(connection, _PROOF_EVERY_S):
                     await self._prove(connection)
         finally:
             await connection.close()
@@ -118,6 +130,19 @@ class PostgresWakeUps:
         finally:
             timer.cancel()
         self._clock_offset_s = database_now - time.monotonic()
+
+    async def _look_for_due(self, connection: Connection) -> None:
+        """Tell of the next job for later, unless that time was told."""
+        self._look_wanted, self._looked_at = False, time.monotonic()
+        timer = asyncio.get_running_loop().call_later(_PROOF_TIMEOUT_S, shut, connection)
+        try:
+            [(due,)] = await execute(connection, SQL["next_due"], {})
+        except psycopg.ProgrammingError:  # no tables, or not ours to read: whoever claims reports that
+            return
+        finally:
+            timer.cancel()
+        if due is not None and due != self._told_due:
+            self._tell_due(due)
 
     async def _hear(self, connection: Connection, timeout_s: float) -> bool:
         """Wait until something arrives and take it; False after ``timeout_s`` of silence.
@@ -147,11 +172,16 @@ class PostgresWakeUps:
 
     def _take_raw(self, channel: str, payload: str) -> None:
         if channel == NEW_JOB:
+            self._look_wanted = True
             self._box.add(payload or None)
         elif channel == DUE:
-            self._box.add(due_in_s=self._due_in_s(payload))
+            self._tell_due(payload)
         else:
             self._echoed = True
+
+    def _tell_due(self, epoch: str) -> None:
+        self._told_due = epoch
+        self._box.add(due_in_s=self._due_in_s(epoch))
 
     def _due_in_s(self, payload: str) -> float:
         try:

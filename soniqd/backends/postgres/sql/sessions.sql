@@ -30,3 +30,9 @@ SELECT pg_notify(%(channel)s, '');
 -- name: clock
 -- prove that the listener's connection stands
 SELECT extract(epoch FROM clock_timestamp())::float8;
+
+-- name: next_due
+-- look when the next job for later is due
+-- As the text of soniq_due's payload, so that both can be compared.
+SELECT (SELECT extract(epoch FROM scheduled_at)::text FROM soniq_jobs
+        WHERE status = 'queued' AND scheduled_at IS NOT NULL ORDER BY scheduled_at LIMIT 1);

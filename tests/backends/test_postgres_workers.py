@@ -4,9 +4,12 @@ import psycopg
 import pytest
 
 from soniqd.backends import PruneReport
+from soniqd.backends.postgres import PostgresBackend, database
 from soniqd.backends.postgres.leadership import advisory_key
+from soniqd.errors import DatabaseUnavailableError
 from soniqd.model import Done, WorkerStatus
 from tests.support.jobs import claim, new_job, new_worker, registered
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -126,3 +129,33 @@ async def test_two_processes_with_one_pid_on_one_host_are_two_workers(postgres):
     for record in (first, second):
         await postgres.register_worker(record, names=["task"])
     assert {record.id for record in await postgres.list_workers()} == {first.id, second.id}
+
+
+async def test_a_host_that_stands_still_while_it_sweeps_keeps_nobody_from_sweeping(postgres, postgres_url, monkeypatch):
+    monkeypatch.setattr(database, "_LONGEST_SILENCE_S", 0.2)
+    await postgres.enqueue([new_job()])
+    [job] = await claim(postgres, await registered(postgres))
+    frozen = PostgresBackend(postgres_url)
+    standing = asyncio.Event()
+    fetch = database.Transaction.fetch
+
+    async def stand_still(self, statement, parameters):
+        rows = await fetch(self, statement, parameters)
+        if self._database is frozen._database and statement.name == "held_by_workers":
+            standing.set()
+            await go_on.wait()
+        return rows
+
+    go_on = asyncio.Event()
+    monkeypatch.setattr(database.Transaction, "fetch", stand_still)
+    sweeping = asyncio.create_task(frozen.sweep(heartbeat_timeout_s=-1, max_crashes=3))
+    await standing.wait()
+
+    async def swept():
+        return (await postgres.sweep(heartbeat_timeout_s=-1, max_crashes=3)).released.requeued
+
+    assert await eventually(swept) == (job.fence.job_id,)
+    go_on.set()
+    with pytest.raises(DatabaseUnavailableError):
+        await sweeping
+    await frozen.close()

@@ -22,6 +22,12 @@ from soniqd.backends.postgres.target import Target
 _CLIENT_GRACE_S = 5.0
 """How much later than the server's our own deadline is: the server's error says more."""
 
+_LONGEST_SILENCE_S = 10.0
+"""How long a process may stand still in a transaction (stopped, swapped out, cut off) before its locks are taken away.
+
+A host that stood still while it swept would keep all others from sweeping, for as long as it stands still.
+"""
+
 # See the package's "Plans". jit: the costs that a forbidden plan is given would set the compiler to work.
 _SESSION = {
     "TimeZone": "UTC",
@@ -111,7 +117,7 @@ class Database:
     @asynccontextmanager
     async def transaction(self, purpose: str, *, free_planner: bool = False) -> AsyncIterator[Transaction]:
         """Lend a connection in a transaction that commits at the end of the block."""
-        begin = b"BEGIN; " + _free_planner(local=True) if free_planner else b"BEGIN"
+        begin = b"; ".join([b"BEGIN", _patience(), *([_free_planner(local=True)] if free_planner else [])])
         with translated(purpose):
             async with self._pool.lent() as connection:
                 with self.deadline(connection):
@@ -253,6 +259,10 @@ def shut(connection: Connection) -> None:
     """End a connection's socket from outside: whoever waits on it sees the end of the stream."""
     with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.pgconn.socket)) as end:
         end.shutdown(socket.SHUT_RDWR)
+
+
+def _patience() -> bytes:
+    return f"SET LOCAL idle_in_transaction_session_timeout = {round(_LONGEST_SILENCE_S * 1000)}".encode()
 
 
 def _free_planner(*, local: bool) -> bytes:

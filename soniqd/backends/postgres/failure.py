@@ -12,8 +12,14 @@ from soniqd.errors import DatabaseError, DatabaseUnavailableError, SchemaError
 from soniqd.log.redact import redact
 
 _SCHEMA = (errors.UndefinedTable, errors.UndefinedColumn, errors.UndefinedFunction, errors.InvalidSchemaName)
-# A standby after a failover, or a server that was told to refuse writes: another connection may do better.
-_UNAVAILABLE = (psycopg.OperationalError, psycopg.InterfaceError, errors.ReadOnlySqlTransaction)
+# Another connection may do better: after a standby (a failover), a server that was told to refuse writes, or a session
+# that was ended because its process stood still in a transaction.
+_UNAVAILABLE = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    errors.ReadOnlySqlTransaction,
+    errors.IdleInTransactionSessionTimeout,
+)
 
 
 @contextmanager

@@ -4,9 +4,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from soniqd.backends.postgres import PostgresBackend
+from soniqd.backends.postgres import PostgresBackend, lookahead
+from soniqd.backends.postgres.lookahead import Lookahead
 from soniqd.backends.postgres.statements import SQL
-from soniqd.model import Done, JobId, WorkerStatus
+from soniqd.model import Done, JobId, Released, WorkerStatus
 from tests.support.jobs import claim, new_job, registered
 from tests.support.waiting import eventually
 
@@ -28,11 +29,23 @@ def fill(postgres_url):
     return insert
 
 
+def claim_parameters(worker_id, *, limit, names=None, queues=None, place=None):
+    return {
+        "worker_id": worker_id,
+        "names": names,
+        "queues": queues,
+        "limit": limit,
+        "walk": place is None,
+        "tell_lanes": False,
+        **(place or Lookahead()).parameters(),
+    }
+
+
 async def plan_of_claim(backend, worker_id, *, names=("task",), queues=None, limit=10):
     """Run a claim for real and return its plan's nodes, with what each of them read."""
     async with backend._database.transaction("explain") as transaction:
         explained = psycopg.AsyncCursor(transaction.connection)
-        parameters = {"worker_id": worker_id, "names": list(names), "queues": queues, "limit": limit}
+        parameters = claim_parameters(worker_id, names=list(names), queues=queues, limit=limit)
         await explained.execute(b"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + SQL["claim"].text, parameters)
         [(plan,)] = await explained.fetchall()
     return list(_nodes(plan[0]["Plan"]))
@@ -138,8 +151,7 @@ async def test_a_release_waits_for_a_claim_under_way(postgres, postgres_url):
     await postgres.enqueue([new_job(), new_job()])
     worker_id = await registered(postgres)
     with psycopg.connect(postgres_url) as connection:
-        parameters = {"worker_id": worker_id, "names": None, "queues": None, "limit": 2}
-        assert len(connection.execute(SQL["claim"].text, parameters).fetchall()) == 2
+        assert len(connection.execute(SQL["claim"].text, claim_parameters(worker_id, limit=2)).fetchall()) == 2
         release = asyncio.create_task(postgres.release_workers([worker_id], cause="crash", max_crashes=3))
         await _wait_for_lock(postgres)
         assert not release.done()
@@ -163,7 +175,7 @@ async def test_a_heartbeat_does_not_wait_for_a_claim(postgres, postgres_url):
     await postgres.enqueue([new_job()])
     worker_id = await registered(postgres)
     with psycopg.connect(postgres_url) as connection:
-        connection.execute(SQL["claim"].text, {"worker_id": worker_id, "names": None, "queues": None, "limit": 1})
+        connection.execute(SQL["claim"].text, claim_parameters(worker_id, limit=1))
         async with asyncio.timeout(5):
             assert await postgres.heartbeat([worker_id]) == {worker_id}
 
@@ -223,3 +235,87 @@ async def _wait_for_lock(backend: PostgresBackend) -> None:
             return (await cursor.fetchone())[0] > 0
 
     await eventually(waits)
+
+
+@pytest.fixture
+def busy(monkeypatch):
+    """Make claims go on from where they were after the first row, as far as their rule allows."""
+    monkeypatch.setattr(lookahead, "_BUSY_FROM", 1)
+    monkeypatch.setattr(lookahead, "_CHEAP_S", 0.0)
+    monkeypatch.setattr(lookahead, "_SHARE", 1e9)
+
+
+async def test_a_busy_claimer_takes_everything_in_order(postgres, busy):
+    jobs = [new_job(f"task{n % 3}", queue=f"q{n % 2}", priority=n % 2) for n in range(300)]
+    await postgres.enqueue(jobs)
+    worker_id = await registered(postgres)
+    taken = [job.fence.job_id for _ in range(50) for job in await claim(postgres, worker_id, 7)]
+    assert taken == [job.id for job in sorted(jobs, key=lambda job: job.priority)]
+
+
+async def test_a_busy_claimer_does_not_walk_over_what_it_has_claimed(postgres, fill, busy):
+    fill(20_000)
+    worker_id = await registered(postgres)
+    await claim(postgres, worker_id, 10_000)
+    await claim(postgres, worker_id, 10)
+    place = postgres._lookaheads[(None, None)]
+    assert place.may_go_on(0.0)
+    async with postgres._database.transaction("explain") as transaction:
+        explained = psycopg.AsyncCursor(transaction.connection)
+        parameters = claim_parameters(worker_id, limit=10, place=place)
+        await explained.execute(b"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + SQL["claim"].text, parameters)
+        [(plan,)] = await explained.fetchall()
+    assert_cheap(list(_nodes(plan[0]["Plan"])))
+
+
+async def test_a_busy_claimer_that_finds_too_little_looks_from_the_beginning(postgres, busy):
+    await postgres.enqueue([new_job() for _ in range(20)])
+    worker_id = await registered(postgres)
+    first = await claim(postgres, worker_id, 5)
+    await claim(postgres, worker_id, 5)
+    await postgres.complete([Released(job.fence, interrupted=False) for job in first])
+    await postgres.enqueue([new_job("another", priority=1)])
+    ids = [job.fence.job_id for job in await claim(postgres, worker_id, 100)]
+    assert {job.fence.job_id for job in first} <= set(ids)
+    assert len(ids) == 16
+
+
+async def test_a_busy_claimer_obeys_a_pause_and_a_stop(postgres, busy):
+    await postgres.enqueue([new_job() for _ in range(50)])
+    worker_id = await registered(postgres)
+    for _ in range(3):
+        await claim(postgres, worker_id, 5)
+    await postgres.set_queue_paused("default", paused=True)
+    assert await claim(postgres, worker_id, 5) == []
+    await postgres.set_queue_paused("default", paused=False)
+    assert len(await claim(postgres, worker_id, 5)) == 5
+    await postgres.set_worker_status([worker_id], WorkerStatus.STOPPED)
+    assert await claim(postgres, worker_id, 5) == []
+
+
+def test_a_look_from_the_beginning_costs_a_twentieth_of_the_time_and_is_never_long_in_coming():
+    place = Lookahead()
+    lane = ("queue", "task")
+    place.took([(lane, (1, n)) for n in range(10_000)])
+    place.looked([(lane, (1, 10_000))], now=100.0, cost_s=0.02)
+    assert place.may_go_on(100.3)
+    assert not place.may_go_on(100.5)
+    place.looked([(lane, (1, 10_000))], now=100.0, cost_s=30.0)
+    assert place.may_go_on(100.9)
+    assert not place.may_go_on(101.1)
+
+
+def test_a_claimer_that_is_not_busy_always_looks_from_the_beginning():
+    place = Lookahead()
+    lane = ("queue", "task")
+    place.took([(lane, (1, n)) for n in range(100)])
+    place.looked([(lane, (1, 100))], now=100.0, cost_s=30.0)
+    assert not place.may_go_on(100.0)
+
+
+def test_looks_that_are_cheap_again_end_the_hurry():
+    place = Lookahead()
+    lane = ("queue", "task")
+    place.took([(lane, (1, n)) for n in range(10_000)])
+    place.looked([(lane, (1, 10_000))], now=100.0, cost_s=0.001)
+    assert not place.may_go_on(100.0)

@@ -48,6 +48,7 @@ class PostgresBackend(
             connect_timeout_s=connect_timeout_s,
             statement_timeout_s=statement_timeout_s,
         )
+        self._lookaheads = {}
         self._subscriptions: set[PostgresWakeUps] = set()
         self._leaderships: set[PostgresLeadership] = set()
 

@@ -2,53 +2,83 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
 from soniqd.backends.postgres.database import Database
+from soniqd.backends.postgres.lookahead import Lookahead
 from soniqd.backends.postgres.statements import SQL
 from soniqd.backends.protocol import DueReport
 from soniqd.errors import DatabaseError
 from soniqd.model import ClaimedJob, Fence, JobId, WorkerId
 
+_Row = tuple[Any, ...]
+_Kind = tuple[tuple[str, ...] | None, tuple[str, ...] | None]
+
 _VAIN_ROUNDS = 5
 """How often a claim looks again in vain when others take the rows before its eyes."""
+
+_MOST_LANES = 32
+_MOST_KINDS = 16
+_ID, _NAME, _QUEUE, _PRIORITY, _SEQ, _LANES, _SEEN = 0, 2, 4, 5, 11, 12, 13
 
 
 class PostgresClaim:
     """The protocol's ``claim``, ``claims_of`` and ``promote_due``."""
 
     _database: Database
+    _lookaheads: dict[_Kind, Lookahead]
 
     async def claim(
         self, worker_id: WorkerId, *, names: Sequence[str] | None, queues: Sequence[str] | None, limit: int
     ) -> list[ClaimedJob]:
-        rows: list[tuple[Any, ...]] = []
+        kind = (None if names is None else tuple(names), None if queues is None else tuple(queues))
+        rows: list[_Row] = []
         vain = 0
         while vain < _VAIN_ROUNDS:
             try:
-                more = await self._claim_once(worker_id, names, queues, limit - len(rows))
+                more, complete = await self._claim_once(worker_id, kind, limit - len(rows))
             except DatabaseError:
                 if rows:
                     break
                 raise
-            taken = [row for row in more if row[_ID] is not None]
-            rows += taken
-            vain = 0 if taken else vain + 1
-            if len(rows) >= limit or not _is_worth_another_look(more[0], len(taken)):
+            rows += more
+            vain = 0 if more else vain + 1
+            if len(rows) >= limit or complete:
                 break
         return _claimed(rows, worker_id)
 
-    async def _claim_once(
-        self, worker_id: WorkerId, names: Sequence[str] | None, queues: Sequence[str] | None, limit: int
-    ) -> list[tuple[Any, ...]]:
+    async def _claim_once(self, worker_id: WorkerId, kind: _Kind, limit: int) -> tuple[list[_Row], bool]:
+        """Return claimed rows, and whether nothing claimable can be left."""
+        lookahead = self._lookahead(kind)
+        started = time.monotonic()
+        goes_on = lookahead.may_go_on(started)
         parameters = {
             "worker_id": worker_id,
-            "names": None if names is None else list(names),
-            "queues": None if queues is None else list(queues),
+            "names": None if kind[0] is None else list(kind[0]),
+            "queues": None if kind[1] is None else list(kind[1]),
             "limit": limit,
+            "walk": not goes_on,
+            "tell_lanes": lookahead.is_busy and not goes_on,
+            **(lookahead if goes_on else Lookahead()).parameters(),
         }
-        return await self._database.fetch(SQL["claim"], parameters)
+        rows = await self._database.fetch(SQL["claim"], parameters)
+        taken = [row for row in rows if row[_ID] is not None]
+        if not goes_on:
+            lanes = [_place(row) for row in rows if row[_ID] is None and row[_LANES] is None]
+            now = time.monotonic()
+            lookahead.looked(lanes, now=now, cost_s=now - started)
+        lookahead.took(map(_place, taken))
+        if goes_on and len(taken) < limit:
+            lookahead.forget()
+            return taken, False
+        return taken, not _is_worth_another_look(rows[0], len(taken))
+
+    def _lookahead(self, kind: _Kind) -> Lookahead:
+        if kind not in self._lookaheads and len(self._lookaheads) >= _MOST_KINDS:
+            self._lookaheads.clear()
+        return self._lookaheads.setdefault(kind, Lookahead())
 
     async def claims_of(self, worker_id: WorkerId) -> list[ClaimedJob]:
         rows = await self._database.fetch(SQL["claims_of"], {"worker_id": worker_id}, repeat=True)
@@ -61,17 +91,17 @@ class PostgresClaim:
         return DueReport(promoted, None if next_due_s is None else max(0.0, next_due_s))
 
 
-_ID, _PRIORITY, _SEQ, _LANES, _SEEN = 0, 5, 11, 12, 13
-_MOST_LANES = 32
+def _place(row: _Row) -> tuple[tuple[str, str], tuple[int, int]]:
+    return (row[_QUEUE], row[_NAME]), (row[_PRIORITY], row[_SEQ])
 
 
-def _is_worth_another_look(row: tuple[Any, ...], taken: int) -> bool:
+def _is_worth_another_look(row: _Row, taken: int) -> bool:
     """Tell whether claimable rows may be left: a single lane was searched to its end, several up to what was seen."""
     lanes, seen = row[_LANES], row[_SEEN] or 0
     return lanes > 1 and (taken < seen or lanes > _MOST_LANES)
 
 
-def _claimed(rows: list[tuple[Any, ...]], worker_id: WorkerId) -> list[ClaimedJob]:
+def _claimed(rows: list[_Row], worker_id: WorkerId) -> list[ClaimedJob]:
     rows.sort(key=lambda row: (row[_PRIORITY], row[_SEQ]))
     return [
         ClaimedJob(Fence(JobId(job_id), worker_id, claim_no), name, args, queue, priority, *rest)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import socket
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, Literal, overload
 
 import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow, dict_row, tuple_row
 
+from soniqd.backends.postgres.deadline import Deadlines
 from soniqd.backends.postgres.failure import translate, translated
 from soniqd.backends.postgres.pool import Connection, ConnectionPool
 from soniqd.backends.postgres.statements import Statement
@@ -49,7 +48,8 @@ class Database:
         self, target: Target, *, min_size: int, max_size: int, connect_timeout_s: float, statement_timeout_s: float
     ) -> None:
         self.target = target
-        self.statement_timeout_s = statement_timeout_s
+        self._statement_timeout_s = statement_timeout_s
+        self.deadlines = Deadlines(statement_timeout_s + _CLIENT_GRACE_S if statement_timeout_s > 0 else 0.0)
         self._connect_timeout_s = connect_timeout_s
         self._sizes = (min_size, max_size)
         self._pool = self._new_pool()
@@ -62,6 +62,7 @@ class Database:
             await self._pool.fill()
 
     async def close(self) -> None:
+        self.deadlines.stop()
         await self._pool.close()
 
     @overload
@@ -105,7 +106,7 @@ class Database:
         """Run one statement as a transaction of its own; return how many rows it changed."""
         with translated(statement.purpose):
             async with self._pool.lent() as connection:
-                with self.deadline(connection):
+                with self.deadlines.watched(connection):
                     cursor = await psycopg.AsyncCursor(connection).execute(statement.text, parameters)
                     return cursor.rowcount
 
@@ -120,14 +121,14 @@ class Database:
         begin = b"; ".join([b"BEGIN", _patience(), *([_free_planner(local=True)] if free_planner else [])])
         with translated(purpose):
             async with self._pool.lent() as connection:
-                with self.deadline(connection):
+                with self.deadlines.watched(connection):
                     await connection.execute(begin)
                 try:
                     yield Transaction(self, connection)
                 except BaseException:
                     await self._roll_back(connection)
                     raise
-                with self.deadline(connection):
+                with self.deadlines.watched(connection):
                     await connection.execute(b"COMMIT")
 
     @asynccontextmanager
@@ -148,32 +149,20 @@ class Database:
         name = f"{target.parameters['application_name']} {purpose}"
         return await self._connect(Target({**target.parameters, "application_name": name}, None, target.location))
 
-    @contextmanager
-    def deadline(self, connection: Connection) -> Iterator[None]:
-        """Shut the connection's socket if the block outlasts the deadline: the block then fails as if it was cut."""
-        if self.statement_timeout_s <= 0:
-            yield
-            return
-        delay_s = self.statement_timeout_s + _CLIENT_GRACE_S
-        timer = asyncio.get_running_loop().call_later(delay_s, shut, connection)
-        try:
-            yield
-        finally:
-            timer.cancel()
-
     async def _fetch_once(
         self, statement: Statement, parameters: Mapping[str, Any], rows: Literal["tuple", "dict"]
     ) -> list[Any]:
         connection = await self._pool.borrow()
         try:
-            with self.deadline(connection):
-                return await execute(connection, statement, parameters, dict_row if rows == "dict" else tuple_row)
+            self.deadlines.watch(connection)
+            return await execute(connection, statement, parameters, dict_row if rows == "dict" else tuple_row)
         finally:
+            self.deadlines.forget(connection)
             await self._pool.give_back(connection)
 
     def _new_pool(self) -> ConnectionPool:
         minimum, maximum = self._sizes
-        wait_s = self.statement_timeout_s or 30.0
+        wait_s = self._statement_timeout_s or 30.0
         return ConnectionPool(self._pooled, min_size=minimum, max_size=maximum, timeout_s=wait_s)
 
     async def _pooled(self) -> Connection:
@@ -198,7 +187,7 @@ class Database:
         return connection
 
     def _session_settings(self) -> bytes:
-        timeout_ms = round(self.statement_timeout_s * 1000)
+        timeout_ms = round(self._statement_timeout_s * 1000)
         settings = {**_SESSION, "statement_timeout": str(timeout_ms)}
         return ("; ".join(f"SET {name} = '{value}'" for name, value in settings.items())).encode()
 
@@ -215,7 +204,7 @@ class Database:
     async def _roll_back(self, connection: Connection) -> None:
         if connection.closed or connection.pgconn.transaction_status == TransactionStatus.IDLE:
             return
-        with contextlib.suppress(psycopg.Error), self.deadline(connection):
+        with contextlib.suppress(psycopg.Error), self.deadlines.watched(connection):
             await connection.rollback()
 
 
@@ -227,15 +216,15 @@ class Transaction:
         self.connection = connection
 
     async def fetch(self, statement: Statement, parameters: Mapping[str, Any]) -> list[TupleRow]:
-        with self._database.deadline(self.connection):
+        with self._database.deadlines.watched(self.connection):
             return await execute(self.connection, statement, parameters)
 
     async def copy(self, statement: Statement, rows: Iterable[tuple[Any, ...]]) -> None:
-        with self._database.deadline(self.connection):
+        with self._database.deadlines.watched(self.connection):
             await copy(self.connection, statement, rows)
 
     async def fetch_dicts(self, statement: Statement, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
-        with self._database.deadline(self.connection):
+        with self._database.deadlines.watched(self.connection):
             return await execute(self.connection, statement, parameters, dict_row)
 
 
@@ -253,12 +242,6 @@ async def copy(connection: Connection, statement: Statement, rows: Iterable[tupl
     async with psycopg.AsyncCursor(connection).copy(statement.text) as out:
         for row in rows:
             await out.write_row(row)
-
-
-def shut(connection: Connection) -> None:
-    """End a connection's socket from outside: whoever waits on it sees the end of the stream."""
-    with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.pgconn.socket)) as end:
-        end.shutdown(socket.SHUT_RDWR)
 
 
 def _patience() -> bytes:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg
 from psycopg import errors
 from psycopg.pq import PipelineStatus, TransactionStatus
+from psycopg.rows import TupleRow
 
 from soniqd.backends.postgres.database import Database, Transaction, copy, execute
 from soniqd.backends.postgres.failure import reason_of, translated
@@ -38,11 +39,19 @@ class PostgresEnqueue:
         if connection is not None:
             return await _enqueue_for_caller(jobs, connection)
         with _refusals():
-            if len(jobs) == 1 and not _is_keyed(jobs[0]):
-                await self._database.fetch(SQL["enqueue_one"], _one(jobs[0]))
-                return [jobs[0].id]
+            if len(jobs) == 1:
+                return await self._enqueue_one(jobs[0])
+            if len(jobs) < _COPY_FROM and not any(map(_is_keyed, jobs)):
+                return await _store_plain(self._database, jobs)
             async with self._database.transaction("store jobs and tell listeners") as transaction:
                 return await store(transaction, jobs)
+
+    async def _enqueue_one(self, job: NewJob) -> list[JobId]:
+        """Store one job in one round trip; under a key only its twin's coming and going takes more."""
+        if _is_keyed(job):
+            return await _store_keyed(self._database, [job])
+        await self._database.fetch(SQL["enqueue_one"], _one(job))
+        return [job.id]
 
 
 async def store(transaction: Transaction, jobs: Sequence[NewJob]) -> list[JobId]:
@@ -100,12 +109,18 @@ async def _copy(transaction: Transaction, jobs: Sequence[NewJob]) -> list[JobId]
     return [job.id for job in jobs]
 
 
-async def _store_plain(transaction: Transaction, jobs: Sequence[NewJob]) -> list[JobId]:
+class _Runs(Protocol):
+    """A transaction, or the database itself, where each statement is one."""
+
+    async def fetch(self, statement: Statement, parameters: Mapping[str, Any], /) -> list[TupleRow]: ...
+
+
+async def _store_plain(transaction: _Runs, jobs: Sequence[NewJob]) -> list[JobId]:
     await transaction.fetch(SQL["enqueue_many"], _columns(jobs))
     return [job.id for job in jobs]
 
 
-async def _store_keyed(transaction: Transaction, jobs: Sequence[NewJob]) -> list[JobId]:
+async def _store_keyed(transaction: _Runs, jobs: Sequence[NewJob]) -> list[JobId]:
     """Store jobs or find the twins that hold their keys; a twin may come or go in between, so look again."""
     ids: dict[int, JobId] = {}
     missing = list(range(len(jobs)))

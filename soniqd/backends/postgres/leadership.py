@@ -71,5 +71,5 @@ class PostgresLeadership:
         return self._connection
 
     async def _run(self, connection: Connection, name: str) -> list[tuple[object, ...]]:
-        with self._database.deadline(connection):
+        with self._database.deadlines.watched(connection):
             return await execute(connection, SQL[name], {"key": self._key})

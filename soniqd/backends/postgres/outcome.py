@@ -104,9 +104,10 @@ class PostgresOutcome:
         return frozenset(changed)
 
 
-async def write_moves(transaction: Transaction, moves: Sequence[Move], *, give_up_keys: bool) -> None:
-    """Write moves within a transaction at hand."""
-    await transaction.fetch(SQL["complete_mixed"], columns(moves, give_up_keys=give_up_keys))
+async def write_moves(transaction: Transaction, moves: Sequence[Move], *, give_up_keys: bool) -> frozenset[JobId]:
+    """Write moves within a transaction at hand; return the jobs that were changed."""
+    rows = await transaction.fetch(SQL["complete_mixed"], columns(moves, give_up_keys=give_up_keys))
+    return frozenset(JobId(row[0]) for row in rows)
 
 
 def columns(moves: Iterable[Move], *, give_up_keys: bool) -> dict[str, Any]:

@@ -23,6 +23,9 @@ Connection = psycopg.AsyncConnection[tuple[object, ...]]
 _IDLE_FOR_S = 60.0
 """How long a connection beyond the minimum may lie idle."""
 
+_FRESH_FOR_S = 0.01
+"""For how long a connection that just worked is trusted unseen: looking takes longer than that is likely to matter."""
+
 
 class ConnectionPool:
     """At most ``max_size`` connections; the one used last is lent first, so that those not needed age and go."""
@@ -64,8 +67,8 @@ class ConnectionPool:
             if self._closed:
                 raise ClosedError("cannot use the database: the backend was closed")
             while self._idle:
-                _, connection = self._idle.pop()
-                if is_usable(connection):
+                idle_since, connection = self._idle.pop()
+                if time.monotonic() - idle_since < _FRESH_FOR_S or is_usable(connection):
                     return connection
                 await self._discard(connection)
             if self._size < self._max_size:

@@ -23,7 +23,8 @@ import psycopg
 from psycopg import sql
 from psycopg.pq import ConnStatus
 
-from soniqd.backends.postgres.database import Database, execute, shut
+from soniqd.backends.postgres.database import Database, execute
+from soniqd.backends.postgres.deadline import shut
 from soniqd.backends.postgres.failure import reason_of
 from soniqd.backends.postgres.pool import Connection
 from soniqd.backends.postgres.statements import SQL

@@ -140,11 +140,13 @@ def _release(row: Sequence[Any], cause: ReleaseCause, max_crashes: int, error: s
 
 
 async def _write(transaction: Transaction, moves: Sequence[Move], *, give_up_keys: bool) -> ReleaseReport:
-    if moves:
-        await write_moves(transaction, moves, give_up_keys=give_up_keys)
+    if not moves:
+        return ReleaseReport()
+    # A job that its worker finished in this moment after all is not among them.
+    written = await write_moves(transaction, moves, give_up_keys=give_up_keys)
     return ReleaseReport(
-        requeued=tuple(move.job_id for move in moves if move.kind == "back"),
-        dead_lettered=tuple(move.job_id for move in moves if move.kind == "dead"),
+        requeued=tuple(move.job_id for move in moves if move.kind == "back" and move.job_id in written),
+        dead_lettered=tuple(move.job_id for move in moves if move.kind == "dead" and move.job_id in written),
     )
 
 

@@ -1,22 +1,33 @@
 -- name: claim
 -- take the best claimable jobs
--- lane: each pair of queue and task name that has claimable rows, with its best row, by one index probe each.
 -- me: the row lock makes a release of this worker wait for this claim, and this claim see that release. It is looked
 -- up by the first lane (thus CASE), so that a claim that finds nothing writes nothing.
+-- walk: each pair of queue and task name that has claimable rows, with its best row, by one index probe each.
+-- ahead: instead, lanes that the caller knows, from where it was last (see lookahead.py).
 -- share: how many rows each lane has among the best; exact, so that nothing is locked that is not taken.
--- taken: each lane in index order, past rows that others have locked.
--- Without a job there is one row, which tells what was seen.
+-- taken: each lane from its best row on, in index order, past rows that others have locked.
+-- Without a job there is one row, which tells what was seen; with tell_lanes there is a further one for each lane.
 WITH RECURSIVE me AS MATERIALIZED (
   SELECT id FROM soniq_workers WHERE id = %(worker_id)s::uuid AND status = 'active' FOR KEY SHARE
-), lane AS (
+), walk AS (
   (SELECT queue, job_name, priority, seq FROM soniq_jobs
-   WHERE status = 'queued' AND scheduled_at IS NULL
+   WHERE status = 'queued' AND scheduled_at IS NULL AND %(walk)s::boolean
    ORDER BY queue, job_name, priority, seq LIMIT 1)
   UNION ALL
-  SELECT n.* FROM lane CROSS JOIN LATERAL (
+  SELECT n.* FROM walk CROSS JOIN LATERAL (
     SELECT j.queue, j.job_name, j.priority, j.seq FROM soniq_jobs j
-    WHERE j.status = 'queued' AND j.scheduled_at IS NULL AND (j.queue, j.job_name) > (lane.queue, lane.job_name)
+    WHERE j.status = 'queued' AND j.scheduled_at IS NULL AND (j.queue, j.job_name) > (walk.queue, walk.job_name)
     ORDER BY j.queue, j.job_name, j.priority, j.seq LIMIT 1) n
+), lane AS (
+  SELECT * FROM walk
+  UNION ALL
+  SELECT n.* FROM unnest(
+    %(ahead_queues)s::text[], %(ahead_names)s::text[], %(ahead_priorities)s::int[], %(ahead_seqs)s::bigint[]
+  ) AS a (queue, job_name, priority, seq) CROSS JOIN LATERAL (
+    SELECT j.queue, j.job_name, j.priority, j.seq FROM soniq_jobs j
+    WHERE j.queue = a.queue AND j.job_name = a.job_name AND (j.priority, j.seq) >= (a.priority, a.seq)
+      AND j.status = 'queued' AND j.scheduled_at IS NULL
+    ORDER BY j.priority, j.seq LIMIT 1) n
 ), wanted AS MATERIALIZED (
   SELECT l.queue, l.job_name, row_number() OVER (ORDER BY l.priority, l.seq) AS rank, l.priority, l.seq
   FROM lane l
@@ -27,20 +38,24 @@ WITH RECURSIVE me AS MATERIALIZED (
 ), best AS (
   SELECT w.queue, w.job_name FROM wanted w CROSS JOIN LATERAL (
     SELECT j.priority, j.seq FROM soniq_jobs j
-    WHERE j.queue = w.queue AND j.job_name = w.job_name AND j.status = 'queued' AND j.scheduled_at IS NULL
+    WHERE j.queue = w.queue AND j.job_name = w.job_name AND (j.priority, j.seq) >= (w.priority, w.seq)
+      AND j.status = 'queued' AND j.scheduled_at IS NULL
     ORDER BY j.priority, j.seq LIMIT %(limit)s::int) r
   WHERE (SELECT count(*) FROM wanted) > 1 AND w.rank <= 32
     AND ((SELECT count(*) FROM wanted) <= 32
          OR (r.priority, r.seq) < (SELECT o.priority, o.seq FROM wanted o WHERE o.rank = 33))
   ORDER BY r.priority, r.seq LIMIT %(limit)s::int
 ), share AS MATERIALIZED (
-  SELECT queue, job_name, count(*) AS rows FROM best GROUP BY queue, job_name
+  SELECT b.queue, b.job_name, b.rows, w.priority, w.seq
+  FROM (SELECT queue, job_name, count(*) AS rows FROM best GROUP BY queue, job_name) b
+  JOIN wanted w ON w.queue = b.queue AND w.job_name = b.job_name
   UNION ALL
-  SELECT queue, job_name, %(limit)s::int FROM wanted WHERE (SELECT count(*) FROM wanted) = 1
+  SELECT queue, job_name, %(limit)s::int, priority, seq FROM wanted WHERE (SELECT count(*) FROM wanted) = 1
 ), taken AS MATERIALIZED (
   SELECT r.row FROM share s CROSS JOIN LATERAL (
     SELECT j.ctid AS row FROM soniq_jobs j
-    WHERE j.queue = s.queue AND j.job_name = s.job_name AND j.status = 'queued' AND j.scheduled_at IS NULL
+    WHERE j.queue = s.queue AND j.job_name = s.job_name AND (j.priority, j.seq) >= (s.priority, s.seq)
+      AND j.status = 'queued' AND j.scheduled_at IS NULL
     ORDER BY j.priority, j.seq LIMIT s.rows FOR UPDATE SKIP LOCKED) r
 ), claimed AS (
   UPDATE soniq_jobs
@@ -52,7 +67,10 @@ WITH RECURSIVE me AS MATERIALIZED (
 SELECT c.id::text, c.claim_no, c.job_name, c.args::text, c.queue, c.priority, c.attempts, c.max_attempts, c.crashes,
        c.due_at, c.created_at, c.seq, seen.lanes, seen.rows
 FROM (SELECT (SELECT count(*) FROM wanted) AS lanes, (SELECT sum(rows)::int FROM share) AS rows) seen
-LEFT JOIN claimed c ON true;
+LEFT JOIN claimed c ON true
+UNION ALL
+SELECT NULL, NULL, job_name, NULL, queue, priority, NULL, NULL, NULL, NULL, NULL, seq, NULL, NULL
+FROM wanted WHERE %(tell_lanes)s::boolean;
 
 -- name: claims_of
 -- list the jobs that a worker holds

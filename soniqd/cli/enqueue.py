@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from soniqd.backends import StorageBackend
-from soniqd.cli.options import DURATION, json_option
+from soniqd.cli.options import DEDUP_KEY, DELAY, QUEUE, TASK_NAME, json_option
 from soniqd.cli.render import print_json, print_line, print_note
 from soniqd.cli.session import Session
 from soniqd.model import JobId, NewJob
@@ -34,15 +34,15 @@ class _ArgumentsType(click.ParamType):  # type: ignore[type-arg]  # generic sinc
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", type=TASK_NAME)
 @click.option("--args", "args", type=_ArgumentsType(), default="{}", help="The handler's arguments, a JSON object.")
-@click.option("--queue", default="default", show_default=True, help="The queue to store it in.")
+@click.option("--queue", type=QUEUE, default="default", show_default=True, help="The queue to store it in.")
 @click.option(
     "--priority", type=click.IntRange(_SMALLEST, _BIGGEST), default=100, show_default=True, help="Lower runs first."
 )
-@click.option("--delay", type=DURATION, help="Run it only after this long: seconds, or 5m, 2h.")
+@click.option("--delay", type=DELAY, help="Run it only after this long: seconds, or 5m, 2h.")
 @click.option("--unique", is_flag=True, help="Not if the same job with the same arguments is queued already.")
-@click.option("--dedup-key", metavar="KEY", help="Not if a job with this key is queued already.")
+@click.option("--dedup-key", type=DEDUP_KEY, metavar="KEY", help="Not if a job with this key is queued already.")
 @json_option
 @click.pass_obj
 def enqueue(

@@ -9,6 +9,7 @@ import click
 
 from soniqd.cli.session import Session
 from soniqd.model import JobId
+from soniqd.queue import values
 from soniqd.queue.ids import parse_job_id
 from soniqd.settings.durations import parse_duration_s
 
@@ -49,6 +50,27 @@ class _DurationType(click.ParamType):  # type: ignore[type-arg]  # generic since
             self.fail(str(error), param, ctx)
 
 
+class _AcceptedType(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
+    """What the library accepts from producers, too."""
+
+    def __init__(self, name: str, accept: Callable[[Any], Any]) -> None:
+        self.name = name
+        self._accept = accept
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return self._accept(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def _delay_s(value: Any) -> float:
+    delay_s = parse_duration_s(value)
+    if delay_s > values.LONGEST_DELAY_S:
+        raise ValueError("expected at most 100 years")
+    return delay_s
+
+
 class _ListType(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4 only
     name = "a,b"
 
@@ -60,4 +82,8 @@ class _ListType(click.ParamType):  # type: ignore[type-arg]  # generic since cli
 
 JOB_ID = _JobIdType()
 DURATION = _DurationType()
+DELAY = _AcceptedType("duration", _delay_s)
+QUEUE = _AcceptedType("queue", values.queue_name)
+TASK_NAME = _AcceptedType("name", values.stored_task_name)
+DEDUP_KEY = _AcceptedType("key", values.dedup_key)
 COMMA_SEPARATED = _ListType()

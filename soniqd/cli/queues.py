@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from soniqd.cli.options import json_option
+from soniqd.cli.options import QUEUE, json_option
 from soniqd.cli.render import print_json, print_line, print_table
 from soniqd.cli.session import Session
 from soniqd.cli.wording import duration
@@ -47,7 +47,7 @@ def list_queues(session: Session) -> None:
 
 
 @queues.command()
-@click.argument("queue")
+@click.argument("queue", type=QUEUE)
 @json_option
 @click.pass_obj
 def pause(session: Session, queue: str) -> None:
@@ -56,7 +56,7 @@ def pause(session: Session, queue: str) -> None:
 
 
 @queues.command()
-@click.argument("queue")
+@click.argument("queue", type=QUEUE)
 @json_option
 @click.pass_obj
 def resume(session: Session, queue: str) -> None:

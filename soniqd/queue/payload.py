@@ -80,10 +80,12 @@ def _encode(value: Any, root: str, limit: int) -> str:
             "store the data elsewhere and pass its key",
             path=root,
         )
-    if "\\u0000" in text or not _has_plain_keys(value):
-        problem = next(_problems(value, root), None)
-        if problem is not None:
-            raise _error(*problem)
+    try:
+        problem = next(_problems(value, root), None) if "\\u0000" in text or not _has_plain_keys(value) else None
+    except RecursionError:  # C's encoder bears more depth than these functions do, and than some readers
+        problem = (root, "nested too deeply")
+    if problem is not None:
+        raise _error(*problem)
     return text
 
 

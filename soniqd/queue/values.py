@@ -25,6 +25,11 @@ def queue_name(value: Any) -> str:
     return _short_text("queue", value, LONGEST_NAME)
 
 
+def stored_task_name(value: Any) -> str:
+    """Accept any name that a task of some other program may have."""
+    return _short_text("a task's name", value, LONGEST_NAME)
+
+
 def schedule_name(value: Any) -> str:
     """Accept a schedule's name."""
     return _short_text("a schedule's name", value, LONGEST_NAME)
@@ -40,7 +45,11 @@ def _short_text(what: str, value: Any, longest: int) -> str:
         raise ValueError(f"{what} must be a str, not {value!r}")  # noqa: TRY004  callers turn ValueError into their own
     if not value or "\x00" in value:
         raise ValueError(f"{what} must be text without NUL characters, not {value!r}")
-    if len(value.encode(errors="surrogatepass")) > longest:
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        raise ValueError(f"{what} must be Unicode text, not {value!r}") from None
+    if size > longest:
         raise ValueError(f"{what} must not be longer than {longest} bytes, {value[:40]!r}... is")
     return value
 

@@ -230,6 +230,25 @@ def test_a_finished_job_cannot_be_cancelled(soniqctl, enqueue, database):
 # -- queues
 
 
+@pytest.mark.parametrize("queue", ["", "a\udcff", "q" * 300])
+def test_a_queue_that_cannot_be_is_not_paused(soniqctl, database, queue):
+    assert "queue must" in soniqctl("queues", "pause", queue, expect=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("n" * 300,), "255 bytes"),
+        (("a\udcff",), "Unicode"),
+        (("mail.send", "--queue", "q" * 300), "255 bytes"),
+        (("mail.send", "--dedup-key", ""), "dedup_key must"),
+        (("mail.send", "--delay", "99999999999999"), "100 years"),
+    ],
+)
+def test_enqueue_refuses_what_producers_are_refused(soniqctl, database, arguments, problem):
+    assert problem in soniqctl("enqueue", *arguments, expect=2).stderr
+
+
 def test_queues_are_paused_and_resumed(soniqctl, enqueue):
     enqueue("a", "--queue", "mail")
     assert soniqctl("queues", "pause", "mail").stdout == "mail is paused\n"

@@ -118,6 +118,7 @@ def test_other_names_of_options_mean_the_same():
         ({"queue": 7}, "queue must be a str, not 7"),
         ({"queue": ""}, "queue must be text"),
         ({"queue": "a\x00"}, "queue must be text without NUL"),
+        ({"queue": "a\ud800"}, "queue must be Unicode text"),
         ({"queue": "x" * 256}, "must not be longer than 255 bytes"),
         ({"priority": "high"}, "priority must be an int, not 'high'"),
         ({"priority": 2**31}, "priority must fit 32 bits"),

@@ -91,6 +91,17 @@ def test_ten_megabytes_fit_and_twenty_do_not():
         payload.encode_args({"a": "x" * 20_000_000})
 
 
+@pytest.mark.parametrize("depth", [300, 500, 900, 5000])
+def test_whatever_the_depth_the_answer_is_json_or_a_refusal(depth):
+    value: list[object] = []
+    for _ in range(depth):
+        value = [value]
+    try:
+        assert payload.decode(payload.encode_result(value)) == value
+    except InvalidArgumentsError as error:
+        assert "nested too deeply" in str(error)  # noqa: PT017  both answers are right
+
+
 def test_the_size_counts_bytes_not_characters():
     with pytest.raises(InvalidArgumentsError, match="bytes of JSON"):
         payload.encode_args({"a": "\N{SNOWMAN}" * 6_000_000})

@@ -275,3 +275,9 @@ async def test_a_worker_status_survives_as_it_is(postgres):
     await postgres.set_worker_status([worker_id], WorkerStatus.STOPPING)
     [record] = await postgres.list_workers()
     assert record.status is WorkerStatus.STOPPING
+
+
+async def test_a_server_that_is_too_old_is_named(connect, monkeypatch):
+    monkeypatch.setattr("soniqd.backends.postgres.database._OLDEST_SERVER", 990_000)
+    with pytest.raises(DatabaseError, match=r"the server is PostgreSQL \d\d, 14 or newer is needed"):
+        await connect().open()

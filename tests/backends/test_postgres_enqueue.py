@@ -213,3 +213,13 @@ async def test_two_keys_that_two_jobs_hold_find_the_holder_of_the_dedup_key(post
 async def test_whole_and_broken_seconds_may_be_mixed(postgres):
     ids = await postgres.enqueue([new_job(delay_s=0), new_job(delay_s=-0.5), new_job(delay_s=None)])
     assert await stored(postgres) == set(ids)
+
+
+async def test_a_lent_connection_joins_raw_sql_and_jobs(postgres):
+    async with postgres.acquire() as connection:
+        await connection.execute("CREATE TABLE orders (n int)")
+        async with connection.transaction():
+            await connection.execute("INSERT INTO orders VALUES (1)")
+            ids = await postgres.enqueue([new_job()], connection=connection)
+            assert await stored(postgres) == set()
+    assert await stored(postgres) == set(ids)

@@ -27,6 +27,8 @@ and migrating have connections of their own.
 was empty would sort a backlog. Pooled connections therefore plan without sequential scans, hash and merge joins, and
 reuse generic plans; statements that look at whole tables ask for the planner's usual freedom for themselves.
 
+**Servers.** PostgreSQL 14 and newer.
+
 **PgBouncer.** With ``?prepare_threshold=none`` in the URL nothing is prepared, and no session state is set: that suits
 transaction pooling. LISTEN and leadership need a direct connection there; a subscription notices that it is deaf.
 """

@@ -27,6 +27,8 @@ _LONGEST_SILENCE_S = 10.0
 A host that stood still while it swept would keep all others from sweeping, for as long as it stands still.
 """
 
+_OLDEST_SERVER = 140_000
+
 # See the package's "Plans". jit: the costs that a forbidden plan is given would set the compiler to work.
 _SESSION = {
     "TimeZone": "UTC",
@@ -184,6 +186,10 @@ class Database:
         except TimeoutError:
             raise psycopg.OperationalError(f"no connection within {self._connect_timeout_s:g} s") from None
         connection.prepare_threshold = target.prepare_threshold
+        version = connection.info.server_version
+        if version < _OLDEST_SERVER:
+            await connection.close()
+            raise psycopg.NotSupportedError(f"the server is PostgreSQL {version // 10_000}, 14 or newer is needed")
         return connection
 
     def _session_settings(self) -> bytes:

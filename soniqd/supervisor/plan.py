@@ -6,6 +6,8 @@ from soniqd.model.child import GroupPlan
 from soniqd.settings.daemon import DaemonSettings
 
 SCHEDULER_GROUP = "scheduler"
+SCHEDULER_HANG_TIMEOUT_S = 15.0
+"""No job code can block it, and one that stands still keeps the lead from the schedulers of all hosts."""
 
 
 def make_plan(settings: DaemonSettings) -> tuple[GroupPlan, ...]:
@@ -24,7 +26,11 @@ def make_plan(settings: DaemonSettings) -> tuple[GroupPlan, ...]:
     ]
     if settings.scheduler.enabled:
         scheduler = GroupPlan(
-            role="scheduler", name=SCHEDULER_GROUP, processes=1, drain_timeout_s=settings.soniqd.drain_timeout
+            role="scheduler",
+            name=SCHEDULER_GROUP,
+            processes=1,
+            drain_timeout_s=settings.soniqd.drain_timeout,
+            hang_timeout_s=SCHEDULER_HANG_TIMEOUT_S,
         )
         groups.insert(0, scheduler)
     return tuple(groups)

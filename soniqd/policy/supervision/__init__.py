@@ -16,7 +16,8 @@ killed. So an effect that was lost (a fork server that died over a request) is m
 
 **Restarts.** The first crash is answered at once, further ones with exponential backoff and jitter; a child that ran
 long enough resets the count. A crash loop is reported once as an error and slowed down, and never given up. Exit code
-78 (configuration) is not answered at all: only a reload can help.
+78 (configuration) is not answered at all: only a reload can help. Exit codes count only from a child that said goodbye
+first: job code can end the process with any code, and that is a crash like any other.
 
 **Rollouts** (reload). A new generation must boot, then place by place a successor is started, and only when it is ready
 is the old child drained. If a successor dies before it is ready, the places already replaced are rolled back in the

@@ -18,6 +18,10 @@ def test_the_scheduler_is_a_group_of_one_and_comes_first():
     ]
 
 
+def test_every_child_is_watched_for_standing_still():
+    assert all(group.hang_timeout_s > 0 for group in make_plan(settings()))
+
+
 def test_a_disabled_scheduler_is_no_group():
     assert [group.name for group in make_plan(settings(scheduler={"enabled": False}))] == ["default"]
 

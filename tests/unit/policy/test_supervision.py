@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from soniqd.model.child import ExitCause, GroupPlan
+from soniqd.model.child import ExitCause, GroupPlan, Slot
 from soniqd.policy.supervision import Supervision
 from soniqd.policy.supervision import effects as fx
 from soniqd.policy.supervision import events as ev
@@ -126,7 +126,7 @@ def test_workers_that_vanish_with_exit_code_0_again_and_again_are_a_crash_loop()
         script.tell(ev.Exited(f"w{number}", CLEAN, announced=False))
         script.wait(BACKOFF_MAX_S * 2)
         script.start(*script.forks)
-    assert script.machine.roster.places["mail/1"].failures == CRASH_LOOP_AT
+    assert script.machine.roster.places[Slot("mail/1")].failures == CRASH_LOOP_AT
 
 
 def test_a_dead_workers_jobs_are_released_as_a_crash_before_its_replacement_is_forked():

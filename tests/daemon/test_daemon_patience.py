@@ -34,7 +34,35 @@ async def wait_for(folder: str):
 @app.job(name="noop")
 async def noop():
     pass
+
+
+ENDINGS = {
+    "nul in an error": lambda: (_ for _ in ()).throw(RuntimeError("a\\0b\\ud800")),
+    "nan": lambda: {"x": float("nan")},
+    "nul in a result": lambda: "a\\0b",
+    "no json": lambda: object(),
+    "ten megabytes": lambda: "x" * 10_000_000,
+    "ten megabytes of error": lambda: (_ for _ in ()).throw(RuntimeError("x" * 10_000_000)),
+}
+
+
+@app.job(name="end")
+async def end(how: str):
+    return ENDINGS[how]()
+
+
+@app.after_job
+async def broken_hook(job_name):
+    raise RuntimeError("a hook that raises")
 """
+ENDINGS = {
+    "nul in an error": "dead_letter",
+    "nan": "done",
+    "nul in a result": "done",
+    "no json": "done",
+    "ten megabytes": "done",
+    "ten megabytes of error": "dead_letter",
+}
 FAST_SWEEP = {"heartbeat_interval": "200ms", "heartbeat_timeout": "1500ms", "interval": "300ms"}
 
 
@@ -146,3 +174,20 @@ async def test_a_job_costs_a_fraction_of_a_transaction(tmp_path, postgres_url, p
         await daemon.stop()
         [(after,)] = postgres_server.execute(transactions)
     assert after - before < count / 2
+
+
+async def test_whatever_a_job_ends_with_it_ends(tmp_path, database_url, app: Soniq):
+    async with Daemon(tmp_path, jobs=JOBS, database_url=database_url) as daemon:
+        jobs = {how: await app.enqueue("end", args={"how": how}) for how in ENDINGS}
+
+        async def statuses() -> dict[str, str]:
+            found = {how: await app.get_job(job_id) for how, job_id in jobs.items()}
+            return {how: "gone" if job is None else job["status"] for how, job in found.items()}
+
+        async def ended() -> bool:
+            return {"queued", "processing"}.isdisjoint((await statuses()).values())
+
+        await daemon.eventually(ended, timeout_s=30)
+        assert await statuses() == ENDINGS
+        assert await app.get_result(jobs["ten megabytes"]) == "x" * 10_000_000
+        assert daemon.running

@@ -36,9 +36,15 @@ class ChildProcess:
         self._reaper = reaper
         self._link, self.far_link = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._link.setblocking(False)
-        self.tick_fd = os.memfd_create("soniqd-tick", os.MFD_CLOEXEC)
-        os.ftruncate(self.tick_fd, TICK_BYTES)
-        self._tick = mmap.mmap(self.tick_fd, TICK_BYTES, access=mmap.ACCESS_READ)
+        self.tick_fd = -1
+        try:
+            self.tick_fd = os.memfd_create("soniqd-tick", os.MFD_CLOEXEC)
+            os.ftruncate(self.tick_fd, TICK_BYTES)
+            self._tick = mmap.mmap(self.tick_fd, TICK_BYTES, access=mmap.ACCESS_READ)
+        except OSError:
+            self._link.close()
+            self.far_ends_sent()
+            raise
         self._received = b""
         self._unsent = b""
         self._on_message: OnMessage | None = None

@@ -214,7 +214,11 @@ class Master:
             self._retiring.add(generation)
 
     def _fork(self, effect: fx.Fork) -> None:
-        child = ChildProcess(effect.spec, self._loop, self.reaper)
+        try:
+            child = ChildProcess(effect.spec, self._loop, self.reaper)
+        except OSError as error:  # no descriptors, no memory: the other effects must still be carried out
+            self.tell(ev.ForkFailed(effect.spec.worker_id, error.strerror or str(error)))
+            return
         self.processes[effect.spec.worker_id] = child
         self.generations[effect.spec.generation].fork(child)
 

@@ -36,7 +36,7 @@ def load_jobs(settings: DaemonSettings) -> LoadedJobs:
         found.problems.append("nothing to run: [jobs] modules names no module")
     for entry in settings.jobs.modules:
         _load(entry, found)
-    jobs = None if found.problems else _bind(tuple(found.apps.values()), settings, found)
+    jobs = _bind(tuple(found.apps.values()), settings, found)
     if jobs is None:
         raise JobsModuleError(
             "\n".join(found.problems), problems=tuple(found.problems), traceback="\n".join(found.traces)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 from click.testing import CliRunner
@@ -49,6 +53,20 @@ def test_setup_makes_a_database_that_is_missing(soniqctl, postgres_server: Postg
         assert soniqctl(url, "jobs", "list").stdout == "no jobs\n"
     finally:
         postgres_server.drop_database("made_by_setup")
+
+
+def test_many_setups_at_once_of_a_database_that_is_missing(postgres_server: PostgresServer):
+    """As when all replicas of an application start at once: each is content, one has done it."""
+    name = postgres_server.new_name()
+    command = [str(Path(sys.executable).parent / "soniqctl"), "--database-url", postgres_server.url(name), "setup"]
+    try:
+        setups = [subprocess.Popen([*command, "--json"], stdout=PIPE, stderr=PIPE, text=True) for _ in range(4)]
+        answers = [(*setup.communicate(timeout=60), setup.returncode) for setup in setups]
+        assert [(errors, code) for _, errors, code in answers] == [("", 0)] * 4
+        applied = [json.loads(output)["applied"] for output, _, _ in answers]
+        assert sorted(bool(migrations) for migrations in applied) == [False, False, False, True]
+    finally:
+        postgres_server.drop_database(name)
 
 
 def test_a_missing_database_is_one_clear_line(soniqctl, postgres_server: PostgresServer):

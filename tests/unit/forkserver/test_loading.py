@@ -98,6 +98,15 @@ def test_a_named_instance_is_used(write, load):
     assert load("many:b").tasks.names() == ("x",)
 
 
+def test_another_database_is_told_beside_modules_that_cannot_be_imported(write, load):
+    write(other='from soniqd import Soniq\napp = Soniq("sqlite:////elsewhere/jobs.db")\n')
+    with pytest.raises(JobsModuleError) as raised:
+        load("other", "absent")
+    [absent, other] = raised.value.problems
+    assert absent.startswith("cannot import absent")
+    assert "/elsewhere/jobs.db" in other
+
+
 def test_a_nested_instance_can_be_named(write, load):
     write(deep="from soniqd import Soniq\nclass Holder:\n    app = Soniq()\n")
     assert len(load("deep:Holder.app").apps) == 1

@@ -10,11 +10,15 @@ from pathlib import Path
 from tests.support.daemon import Daemon
 
 
+def descriptors(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
 async def test_a_child_that_cannot_be_made_for_want_of_descriptors_is_made_later_without_a_traceback(tmp_path):
     async with Daemon(tmp_path) as daemon:
         worker = await daemon.pid_of("default/1")
         _, hard = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
-        few = len(list(Path(f"/proc/{daemon.pid}/fd").iterdir())) - 3
+        few = descriptors(daemon.pid) - 3
         resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (few, hard))
         mark = daemon.log.mark()
         os.kill(worker, signal.SIGKILL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import mmap
 import os
 import signal
@@ -18,6 +19,9 @@ from soniqd.supervisor.reaper import Reaper
 
 TICK_BYTES = 8
 _MAX_UNSENT = 64 * 1024
+_LAST_READS = 64
+_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+"""A tick memory that a child could truncate would kill the master that reads it (mmap(2), SIGBUS)."""
 
 OnMessage = Callable[[str, link.Message], None]
 OnExit = Callable[[str, ExitCause], None]
@@ -38,8 +42,9 @@ class ChildProcess:
         self._link.setblocking(False)
         self.tick_fd = -1
         try:
-            self.tick_fd = os.memfd_create("soniqd-tick", os.MFD_CLOEXEC)
+            self.tick_fd = os.memfd_create("soniqd-tick", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
             os.ftruncate(self.tick_fd, TICK_BYTES)
+            fcntl.fcntl(self.tick_fd, fcntl.F_ADD_SEALS, _SEALS)
             self._tick = mmap.mmap(self.tick_fd, TICK_BYTES, access=mmap.ACCESS_READ)
         except OSError:
             self._link.close()
@@ -91,9 +96,13 @@ class ChildProcess:
             self._tick.close()
 
     def _exited(self, cause: ExitCause, on_exit: OnExit) -> None:
-        self._read()
-        self.close()
-        on_exit(self.spec.worker_id, cause)
+        try:
+            for _ in range(_LAST_READS):
+                if not self._read():
+                    break
+        finally:
+            self.close()
+            on_exit(self.spec.worker_id, cause)
 
     def _flush(self) -> None:
         try:
@@ -102,6 +111,7 @@ class ChildProcess:
             sent = 0
         except OSError:
             self._unsent = b""
+            self._loop.remove_writer(self._link)
             return
         self._unsent = self._unsent[sent:]
         if self._unsent:
@@ -109,19 +119,22 @@ class ChildProcess:
         else:
             self._loop.remove_writer(self._link)
 
-    def _read(self) -> None:
-        while self._linked:
-            try:
-                received = self._link.recv(link.MAX_LINE)
-            except BlockingIOError:
-                return
-            except OSError:
-                received = b""
-            if not received:
-                self._unlink()
-                return
-            self._received += received
-            self._take_lines()
+    def _read(self) -> bool:
+        """Read once, so that a talkative child cannot keep the loop; return whether there may be more."""
+        if not self._linked:
+            return False
+        try:
+            received = self._link.recv(link.MAX_LINE)
+        except BlockingIOError:
+            return False
+        except OSError:
+            received = b""
+        if not received:
+            self._unlink()
+            return False
+        self._received += received
+        self._take_lines()
+        return True
 
     def _take_lines(self) -> None:
         *lines, self._received = self._received.split(b"\n")

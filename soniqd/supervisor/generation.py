@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -28,6 +29,9 @@ BOOT_TIMEOUT_S = 300.0
 """Longest time for importing the jobs modules: an import that never ends must not block every later reload."""
 FORK_TIMEOUT_S = 10.0
 """A fork takes milliseconds; a fork server that has not answered for so long stands still and is replaced."""
+_MASTERS_OWN = frozenset(
+    {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"}
+)
 RETIRE_GRACE_S = 2.0
 """What a fork server gets to leave when its socket has ended."""
 
@@ -50,7 +54,8 @@ class GenerationEvents(Protocol):
 class _Server:
     """One interpreter: the fork server itself, or (``child`` set) one that becomes a child."""
 
-    process: subprocess.Popen[bytes]
+    pid: int
+    pidfd: int
     sock: socket.socket
     child: ChildProcess | None = None
     booted: bool = False
@@ -89,7 +94,7 @@ class Generation:
     @property
     def pid(self) -> int | None:
         """The fork server's process id."""
-        return self._main.process.pid if self._main else None
+        return self._main.pid if self._main else None
 
     def boot(self) -> None:
         """Start the fork server; its answer comes through the events. Raises nothing: failing to start is an event."""
@@ -119,11 +124,26 @@ class Generation:
         for server in servers:
             self._drop(server, "the fork server was retired")
         for pid in self._living:
-            self._loop.call_later(RETIRE_GRACE_S, self._reaper.signal, pid, signal.SIGKILL)
+            self._loop.call_later(RETIRE_GRACE_S, self._end_retired, pid)
+
+    def forget(self, child: ChildProcess) -> None:
+        """Give a fork request up. Should its child come all the same, it finds its link closed, and leaves."""
+        for server in [server for server in self._becoming if server.child is child]:
+            self._becoming.remove(server)
+            self._drop(server, "given up", tell=False)
+        if self._main is not None:
+            requests = self._main.requests
+            for request in [number for number, wanted in requests.items() if wanted is child]:
+                del requests[request]
+                self._reaper.arrived()
 
     async def gone(self) -> None:
         """Wait for the end of a retired fork server, which is killed when it takes too long."""
         await self._all_gone.wait()
+
+    def _end_retired(self, pid: int) -> None:
+        if pid in self._living:
+            self._reaper.signal(pid, signal.SIGKILL)
 
     def _start(self, *, child: ChildProcess | None) -> _Server:
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -132,21 +152,25 @@ class Generation:
         if child is not None:
             command.append("--exec-child")
         try:
-            process = subprocess.Popen(command, pass_fds=[far.fileno()], stdin=subprocess.DEVNULL)  # noqa: S603  configured
+            process = subprocess.Popen(  # noqa: S603  configured
+                command, pass_fds=[far.fileno()], stdin=subprocess.DEVNULL, env=_environment()
+            )
+            process.returncode = 0  # the reaper waits for it, Popen must not
+            pidfd = os.pidfd_open(process.pid)
         except OSError:
-            near.close()
+            near.close()  # if it runs, it sees the end of its socket
             raise
         finally:
             far.close()
-        server = _Server(process, near, child)
+        server = _Server(process.pid, pidfd, near, child)
         if child is not None:
             self._reaper.expect()
-        self._loop.add_reader(near, self._read, server)
-        if child is None:
+        else:
+            self._reaper.watch(process.pid, lambda cause: self._exited(server, cause))
             self._living.add(process.pid)
             self._all_gone.clear()
-            self._reaper.watch(process.pid, lambda cause: self._exited(server, cause))
-            self._loop.call_later(BOOT_TIMEOUT_S, self._check_booted, server)
+        self._loop.add_reader(near, self._read, server)
+        self._loop.call_later(BOOT_TIMEOUT_S, self._check_booted, server)
         boot = wire.Boot(self.number, self._settings, __version__)
         near.send(wire.encode(boot))
         return server
@@ -163,7 +187,7 @@ class Generation:
             self._reaper.expect()
 
     def _check_booted(self, server: _Server) -> None:
-        if server is self._main and not server.booted:
+        if not server.booted and (server is self._main or server in self._becoming):
             self._end_hung(server, BOOT_TIMEOUT_S)
 
     def _check_answered(self, server: _Server, request: int) -> None:
@@ -171,11 +195,8 @@ class Generation:
             self._end_hung(server, FORK_TIMEOUT_S)
 
     def _end_hung(self, server: _Server, silent_s: float) -> None:
-        emit(catalogue.FORK_SERVER_HUNG, generation=self.number, pid=server.process.pid, silent_s=silent_s)
-        if server.child is None:
-            self._reaper.signal(server.process.pid, signal.SIGKILL)
-        else:
-            server.process.kill()
+        emit(catalogue.FORK_SERVER_HUNG, generation=self.number, pid=server.pid, silent_s=silent_s)
+        _kill(server)
 
     def _read(self, server: _Server) -> None:
         while server.sock.fileno() >= 0:
@@ -233,20 +254,19 @@ class Generation:
         child = server.requests.pop(request, None)
         if child is None:
             return
-        if pid is None:
-            self._events.fork_failed(child, reason)
-        else:
-            self._events.child_forked(child, pid)
-        self._reaper.arrived()
-        if server.child is not None:
+        try:
+            if pid is None:
+                self._events.fork_failed(child, reason)
+            else:
+                self._events.child_forked(child, pid)
+        finally:
+            self._reaper.arrived()
+        if server in self._becoming:
             self._becoming.remove(server)
-            server.child = None
             self._close(server)
-            server.process.returncode = 0  # the reaper has it; Popen must not wait for it
 
     def _exited(self, server: _Server, cause: ExitCause) -> None:
-        server.process.returncode = cause.code if cause.code is not None else -(cause.signal or 0)
-        self._living.discard(server.process.pid)
+        self._living.discard(server.pid)
         if not self._living:
             self._all_gone.set()
         if self._retired or server is not self._main:
@@ -267,19 +287,18 @@ class Generation:
     def _refuse(self, server: _Server, reason: str) -> None:
         if server.booted or server.child is not None:
             self._loop.remove_reader(server.sock)
-            server.process.kill()
+            _kill(server)
             return
         self._events.generation_boot_failed(self.number, None, reason)
         self.retire()
 
     def _drop(self, server: _Server, reason: str, *, tell: bool = True) -> None:
+        if server.child is not None:
+            _kill(server)  # reaped as an orphan
         self._close(server)
         children = list(server.requests.values())
-        if server.child is not None:
-            if server.child not in children:
-                children.append(server.child)
-            server.process.kill()
-            server.process.returncode = -9  # reaped as an orphan
+        if server.child is not None and server.child not in children:
+            children.append(server.child)
         server.requests.clear()
         for child in children:
             if tell:
@@ -287,5 +306,19 @@ class Generation:
             self._reaper.arrived()
 
     def _close(self, server: _Server) -> None:
-        self._loop.remove_reader(server.sock)
-        server.sock.close()
+        if server.pidfd >= 0:
+            self._loop.remove_reader(server.sock)
+            server.sock.close()
+            os.close(server.pidfd)
+            server.pidfd = -1
+
+
+def _kill(server: _Server) -> None:
+    if server.pidfd >= 0:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(server.pidfd, signal.SIGKILL)
+
+
+def _environment() -> dict[str, str]:
+    """What jobs inherit: not the master's own talk with its service manager (sd_notify(3), sd_listen_fds(3))."""
+    return {key: value for key, value in os.environ.items() if key not in _MASTERS_OWN}

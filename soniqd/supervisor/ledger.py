@@ -24,6 +24,7 @@ from soniqd.log import catalogue, emit
 from soniqd.log.redact import redact
 from soniqd.model import ProcessIdentity, WorkerId
 from soniqd.policy.leftovers import decide_leftovers
+from soniqd.policy.sweep import BeatRecord
 
 _RETRY_FIRST_S = 0.1
 _RETRY_MAX_S = 2.0
@@ -62,7 +63,8 @@ class Ledger:
         on_disowned: Callable[[WorkerId], None],
     ) -> None:
         self._backend = backend
-        self._times = times
+        self.times = times
+        self._beats = BeatRecord(times.heartbeat_interval_s)
         self._living = living
         self._on_disowned = on_disowned
         self._here: ProcessIdentity = current_identity()
@@ -128,6 +130,9 @@ class Ledger:
             except SoniqError as error:
                 emit(catalogue.DUTY_FAILED, duty=name, error=redact(str(error)))
                 pause_s = _ERROR_PAUSE_S
+            except Exception as error:  # noqa: BLE001  a duty that ended for a defect would end unseen
+                emit(catalogue.DUTY_FAILED, exc_info=error, duty=name, error=redact(f"{type(error).__name__}: {error}"))
+                pause_s = _ERROR_PAUSE_S
             await _pause(pause_s, asked)
 
     def _note_up(self) -> None:
@@ -143,6 +148,16 @@ class Ledger:
             emit(catalogue.DATABASE_DOWN, error=redact(str(error)))
 
     async def _heartbeat(self) -> float:
+        try:
+            await self._beat()
+        except BaseException:
+            self._beats.missed()
+            raise
+        self._beats.beat(time.clock_gettime(time.CLOCK_BOOTTIME))
+        self._note_up()
+        return self.times.heartbeat_interval_s
+
+    async def _beat(self) -> None:
         await self._backend.open()
         workers = self._living()
         if workers:
@@ -152,32 +167,38 @@ class Ledger:
                     self._on_disowned(worker_id)
         else:
             await self._backend.ping()
-        self._note_up()
-        return self._times.heartbeat_interval_s
 
     async def _release(self) -> None:
+        refused: SoniqError | None = None
         for release in list(self._releases.values()):
-            await self._backend.open()
-            report = await self._backend.release_workers(
-                [release.worker_id],
-                cause=release.cause,
-                max_crashes=self._times.max_crashes,
-                error=release.reason,
-            )
-            self._note_up()
-            if self._releases.get(release.worker_id) is release:
-                del self._releases[release.worker_id]
-            if report.requeued or report.dead_lettered:
-                emit(
-                    catalogue.JOBS_RELEASED,
-                    slot=release.slot,
-                    worker_id=release.worker_id,
-                    requeued=len(report.requeued),
-                    dead_lettered=len(report.dead_lettered),
-                    cause=release.cause,
-                )
+            try:
+                await self._release_one(release)
+            except DatabaseUnavailableError:
+                raise
+            except SoniqError as error:  # the others behind it must not wait for it
+                refused = error
+        if refused is not None:
+            raise refused
         if not self._releases:
             self._all_released.set()
+
+    async def _release_one(self, release: PendingRelease) -> None:
+        await self._backend.open()
+        report = await self._backend.release_workers(
+            [release.worker_id], cause=release.cause, max_crashes=self.times.max_crashes, error=release.reason
+        )
+        self._note_up()
+        if self._releases.get(release.worker_id) is release:
+            del self._releases[release.worker_id]
+        if report.requeued or report.dead_lettered:
+            emit(
+                catalogue.JOBS_RELEASED,
+                slot=release.slot,
+                worker_id=release.worker_id,
+                requeued=len(report.requeued),
+                dead_lettered=len(report.dead_lettered),
+                cause=release.cause,
+            )
 
     async def _settle_leftovers(self) -> float:
         """Release what earlier masters of this host left, and watch those of their children that still run."""
@@ -187,7 +208,7 @@ class Ledger:
         mine = {*self._living(), *self._releases}
         workers = [worker for worker in leftovers.workers if worker.id not in mine]
         dead = decide_leftovers(
-            workers, here=self._here, alive=is_alive, heartbeat_interval_s=self._times.heartbeat_interval_s
+            workers, here=self._here, alive=is_alive, heartbeat_interval_s=self.times.heartbeat_interval_s
         )
         for worker in workers:
             if worker.id not in dead:
@@ -196,7 +217,7 @@ class Ledger:
             report = await self._backend.release_workers(
                 list(dead),
                 cause="crash",
-                max_crashes=self._times.max_crashes,
+                max_crashes=self.times.max_crashes,
                 error="the worker's host process is gone",
             )
             emit(
@@ -205,7 +226,7 @@ class Ledger:
                 requeued=len(report.requeued),
                 dead_lettered=len(report.dead_lettered),
             )
-        return self._times.sweep_interval_s
+        return self.times.sweep_interval_s
 
     def _watch_foreign(self, process: ProcessIdentity) -> None:
         """Settle again the moment this process ends, though it is no child of this master (pidfd_open(2))."""
@@ -214,6 +235,9 @@ class Ledger:
             return
         try:
             pidfd = os.pidfd_open(process.pid)
+        except ProcessLookupError:
+            self._leftovers_asked.set()  # it has ended since it was looked at
+            return
         except OSError:
             return
         self._watched[process.pid] = pidfd
@@ -226,9 +250,12 @@ class Ledger:
         self._leftovers_asked.set()
 
     async def _sweep(self) -> float:
+        wait_s = self._beats.steady_in_s(time.clock_gettime(time.CLOCK_BOOTTIME))
+        if wait_s > 0:
+            return wait_s
         await self._backend.open()
         report = await self._backend.sweep(
-            heartbeat_timeout_s=self._times.heartbeat_timeout_s, max_crashes=self._times.max_crashes
+            heartbeat_timeout_s=self.times.heartbeat_timeout_s, max_crashes=self.times.max_crashes
         )
         self._note_up()
         if report.workers:
@@ -240,7 +267,7 @@ class Ledger:
             )
         if report.ran:
             await self._backend.prune()
-        return self._times.sweep_interval_s * (0.9 + random() / 5)  # noqa: S311  hosts must not sweep in step
+        return self.times.sweep_interval_s * (0.9 + random() / 5)  # noqa: S311  hosts must not sweep in step
 
 
 async def _pause(pause_s: float | None, asked: asyncio.Event | None) -> None:

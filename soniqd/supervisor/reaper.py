@@ -1,8 +1,8 @@
 """Every process that ends below the master is reaped here, whoever started it.
 
 The master is a child subreaper (prctl(2), PR_SET_CHILD_SUBREAPER), so forked children are adopted by it, and so is what
-their jobs leave behind. A watched child is told to its owner *before* it is reaped: until then its pid and process
-group cannot be reused, so that its group can still be killed. Other processes are reaped quietly.
+their jobs leave behind. The process group of a watched child that died is killed *before* the child is reaped: till
+then neither pid nor group can be reused. Then its owner is told. Other processes are reaped quietly.
 
 A child can end before the master has learnt its pid from the fork server. While forks are outstanding (see
 :meth:`Reaper.expect`), the exits of unknown processes are kept and handed out when the pid gets watched.
@@ -36,6 +36,8 @@ class Reaper:
     """Reaps children; owners :meth:`watch` the ones they know."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # inherited, and it would hide every exit (waitpid(2), NOTES)
         self._loop = loop
         self._owners: dict[int, OnExit] = {}
         self._pidfds: dict[int, int] = {}
@@ -43,14 +45,16 @@ class Reaper:
         self._expected = 0
 
     def watch(self, pid: int, on_exit: OnExit) -> None:
-        """Call ``on_exit`` once, from the loop, when this child ends; also if it already has."""
+        """Call ``on_exit`` once, from the loop, when this child ends; also if it already has.
+
+        Raises OSError, and watches nothing, if no descriptor can be had for it.
+        """
         early = self._early.pop(pid, None)
-        if early is not None:
+        if early is not None and not _is_living_child(pid):
             self._loop.call_soon(on_exit, early)
             return
-        self._owners[pid] = on_exit
         pidfd = os.pidfd_open(pid)
-        self._pidfds[pid] = pidfd
+        self._owners[pid], self._pidfds[pid] = on_exit, pidfd
         self._loop.add_reader(pidfd, self.reap)
 
     def signal(self, pid: int, number: signal.Signals, *, group: bool = False) -> None:
@@ -58,7 +62,7 @@ class Reaper:
         pidfd = self._pidfds.get(pid)
         if pidfd is None:
             return
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError, PermissionError):
             if group:
                 os.killpg(pid, number)
         with suppress(ProcessLookupError):
@@ -80,6 +84,7 @@ class Reaper:
             try:
                 ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
+                self._lose_all()
                 return
             if ended is None:
                 return
@@ -94,7 +99,7 @@ class Reaper:
         on_exit = self._owners.pop(pid, None)
         self._unwatch(pid)
         if on_exit is not None and not cause.clean:
-            with suppress(ProcessLookupError):
+            with suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)  # what it started must not go on with a job that runs again elsewhere
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
         if on_exit is not None:
@@ -103,6 +108,13 @@ class Reaper:
             self._early[pid] = cause
         else:
             emit(catalogue.ORPHAN_REAPED, pid=pid, cause=cause)
+
+    def _lose_all(self) -> None:
+        """There is no child at all: somebody else has reaped those that are still watched."""
+        owners, self._owners = self._owners, {}
+        for pid, on_exit in owners.items():
+            self._unwatch(pid)
+            on_exit(ExitCause())
 
     def _unwatch(self, pid: int) -> None:
         pidfd = self._pidfds.pop(pid, None)
@@ -115,3 +127,11 @@ def _exit_cause(ended: os.waitid_result) -> ExitCause:
     if ended.si_code == os.CLD_EXITED:
         return ExitCause(code=ended.si_status)
     return ExitCause(signal=ended.si_status)
+
+
+def _is_living_child(pid: int) -> bool:
+    """Tell a child that got the pid of one that has ended meanwhile."""
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    except ChildProcessError:
+        return False

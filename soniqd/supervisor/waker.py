@@ -16,6 +16,8 @@ from dataclasses import dataclass
 
 from soniqd.backends import StorageBackend, WakeUp, WakeUps
 from soniqd.errors import SoniqError
+from soniqd.log import catalogue, emit
+from soniqd.log.redact import redact
 
 _RETRY_S = 1.0
 _LOOK_AHEAD_S = 30.0
@@ -103,7 +105,8 @@ class Waker:
                 while True:
                     for wake_up in await self._wake_ups.wait():
                         self.announce(wake_up)
-            except SoniqError:  # told by the ledger, which meets the same trouble
+            except Exception as error:  # noqa: BLE001  the ear must outlive whatever it hears
+                _report_unless_told(error, "listen for jobs")
                 await asyncio.sleep(_RETRY_S)
 
     async def _promote(self) -> None:
@@ -115,10 +118,20 @@ class Waker:
                     async with asyncio.timeout(min(pause_s, _LOOK_AHEAD_S)):
                         await self._due_changed.wait()
                         continue
+            self._due_s = None  # what is announced from here on counts
             try:
                 await self._backend.open()
                 report = await self._backend.promote_due()
-            except SoniqError:
+            except Exception as error:  # noqa: BLE001  the timer must outlive whatever it meets
+                _report_unless_told(error, "promote jobs that are due")
                 await asyncio.sleep(_RETRY_S)
+                self._expect_due(time.monotonic())
                 continue
-            self._due_s = None if report.next_due_s is None else time.monotonic() + report.next_due_s
+            if report.next_due_s is not None:
+                self._expect_due(time.monotonic() + report.next_due_s)
+
+
+def _report_unless_told(error: Exception, duty: str) -> None:
+    """The ledger meets the same trouble with the database, and tells of it; anything else is a defect."""
+    if not isinstance(error, SoniqError):
+        emit(catalogue.DUTY_FAILED, exc_info=error, duty=duty, error=redact(f"{type(error).__name__}: {error}"))

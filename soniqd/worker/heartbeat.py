@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections.abc import Callable
 
 from soniqd.backends import StorageBackend
@@ -16,6 +17,7 @@ from soniqd.errors import DatabaseError
 from soniqd.log import catalogue, emit
 from soniqd.log.redact import redact
 from soniqd.model import WorkerId
+from soniqd.policy.sweep import BeatRecord
 
 _CLOSE_S = 10.0
 
@@ -40,6 +42,8 @@ class Heartbeat:
         self._connect = connect
         self._shared = shared
         self._on_lost = on_lost
+        self.beats = BeatRecord(interval_s)
+        """Whether this worker's beats have been regular, so that it may judge others by theirs."""
         self._home = asyncio.get_running_loop()
         self.failed: asyncio.Future[None] = self._home.create_future()
         """Raises what ended the heartbeat though nobody closed it: a defect, or a configuration that cannot work."""
@@ -113,8 +117,10 @@ class Heartbeat:
         while True:
             try:
                 await self._beat(backend)
+                self.beats.beat(time.clock_gettime(time.CLOCK_BOOTTIME))
                 failing = False
             except DatabaseError as error:
+                self.beats.missed()
                 if not failing:
                     emit(
                         catalogue.WORKER_DUTY_FAILED,

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import random
 import signal
+import time
 import uuid
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, replace
@@ -148,11 +149,16 @@ class _Surroundings:
                     self._worker.wake()
 
     async def _sweep(self) -> None:
-        """Release lost workers' jobs and delete old rows, at each interval and soon after the start."""
+        """Release lost workers' jobs and delete old rows, at each interval, once the own heartbeat is steady."""
         await self._ready.wait()
         interval_s = self._options.sweep_interval_s
         await asyncio.sleep(min(1.0, interval_s) * random.random())  # noqa: S311  keeps a fleet apart
         while True:
+            assert self._heartbeat is not None
+            wait_s = self._heartbeat.beats.steady_in_s(time.clock_gettime(time.CLOCK_BOOTTIME))
+            if wait_s > 0 and self._backend.capabilities.multi_process:
+                await asyncio.sleep(wait_s)
+                continue
             with _tolerated(self._worker, "sweep"):
                 if self._backend.capabilities.multi_process:
                     await self._sweep_once()

@@ -74,8 +74,9 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class ReloadEnded:
-    """A reload has ended: every place replaced, or ``error`` says why the old generation went on."""
+    """The reload to ``attempted`` has ended; ``generation`` is in force, and ``error`` says why if that is another."""
 
+    attempted: int
     generation: int
     replaced: int
     error: str | None

@@ -72,6 +72,13 @@ class Exited:
 
 
 @dataclass(frozen=True, slots=True)
+class Disowned:
+    """Another host has declared a living worker lost: its jobs run elsewhere, so it has to go."""
+
+    worker_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ticks:
     """The tick counters of all children with tick memory, read at one instant."""
 
@@ -87,7 +94,7 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Reload:
-    """Replace every child by one of a new generation, under a possibly changed plan."""
+    """Replace every child by one of a new generation, under a possibly changed plan; ends a reload under way."""
 
     plan: tuple[GroupPlan, ...]
 
@@ -120,6 +127,7 @@ Event = (
     | Reported
     | Ready
     | Exited
+    | Disowned
     | Ticks
     | Stop
     | Reload

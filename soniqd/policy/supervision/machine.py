@@ -9,7 +9,7 @@ from soniqd.log import catalogue
 from soniqd.model.child import ChildSpec, ExitCause, GroupPlan
 from soniqd.policy.supervision import effects as fx
 from soniqd.policy.supervision import events as ev
-from soniqd.policy.supervision.restarts import BACKOFF_MAX_S, decide_restart, next_delay_s
+from soniqd.policy.supervision.restarts import BACKOFF_MAX_S, STABLE_AFTER_S, decide_restart, next_delay_s
 from soniqd.policy.supervision.rollouts import Rollouts
 from soniqd.policy.supervision.roster import Child, ChildState, ForkServer, Place, Roster
 
@@ -17,6 +17,8 @@ EXIT_OK = 0
 EXIT_INTERNAL = 70
 EXIT_CONFIGURATION = 78
 
+FORK_TIMEOUT_S = 330.0
+"""Behind the fork server's own deadlines, which are shorter: a fork request that nobody answers is forgotten."""
 START_TIMEOUT_S = 60.0
 """A child that says nothing for this long after its fork will not say anything any more."""
 DRAIN_GRACE_S = 5.0
@@ -31,7 +33,7 @@ class Supervision:
     """Decides what a master does. ``new_id`` makes incarnation ids, ``random`` numbers in [0, 1)."""
 
     def __init__(self, plan: tuple[GroupPlan, ...], *, new_id: Callable[[], str], random: Callable[[], float]) -> None:
-        self.roster = Roster(plan)
+        self.roster = Roster(plan, settled_plan=plan)
         self.phase = "booting"
         self._rollouts = Rollouts(self.roster)
         self._new_id = new_id
@@ -53,34 +55,39 @@ class Supervision:
 
     def handle(self, event: ev.Event, now_s: float) -> list[fx.Effect]:
         """Take one event in and answer with what is to be done, in order."""
+        self._note(event, now_s)
+        return self._finish_pass(now_s)
+
+    def _note(self, event: ev.Event, now_s: float) -> None:  # noqa: C901  one arm an event
         match event:
             case ev.Booted():
-                self._booted(event)
+                self._booted(event, now_s)
             case ev.BootFailed():
                 self._boot_failed(event, now_s)
             case ev.ForkServerLost():
                 self._fork_server_lost(event, now_s)
             case ev.Forked() | ev.ForkFailed() | ev.Reported() | ev.Ready() | ev.Exited():
                 self._child_event(event, now_s)
+            case ev.Disowned():
+                self._disowned(event.worker_id, now_s)
             case ev.Ticks():
                 self._ticks(event, now_s)
             case ev.Stop():
                 self._stop(event, now_s)
             case ev.Reload():
-                self._reload(event)
+                self._reload(event, now_s)
             case ev.Pause() | ev.Resume():
                 self._set_paused(event.group, paused=isinstance(event, ev.Pause))
             case ev.Elapsed():
                 pass
             case _:
                 assert_never(event)
-        return self._finish_pass(now_s)
 
     def next_deadline_s(self) -> float | None:
         """Return when ``Elapsed`` is due, if nothing else happens before; None if nothing waits for time."""
         waits = [child.deadline_s for child in self.roster.children.values()]
-        waits += [server.retry_s for server in self.roster.fork_servers.values()]
         if self.phase == "running":
+            waits += [server.retry_s for server in self.roster.fork_servers.values()]
             waits += [place.next_start_s for place in self.roster.places.values() if self._startable(place)]
         return min((wait for wait in waits if wait is not None), default=None)
 
@@ -91,11 +98,11 @@ class Supervision:
         server.booted, server.retry_s = False, None
         self._out.append(fx.Boot(generation))
 
-    def _booted(self, event: ev.Booted) -> None:
+    def _booted(self, event: ev.Booted, now_s: float) -> None:
         server = self.roster.fork_servers.get(event.generation)
         if server is None:
             return
-        server.booted = True
+        server.booted, server.booted_s = True, now_s
         if self.phase == "booting":
             self.phase = "running"
         self._rollouts.booted(event.generation)
@@ -107,7 +114,7 @@ class Supervision:
         if self.phase == "booting":
             self._report_boot_failure(event)
             self._leave(EXIT_CONFIGURATION if event.fixable else EXIT_INTERNAL)
-        elif self._rollouts.generation_failed(event.generation, event.reason):
+        elif self._rollouts.generation_failed(event.generation, event.reason) or self._is_superseded(server):
             del self.roster.fork_servers[event.generation]
         else:
             self._report_boot_failure(event)
@@ -121,15 +128,26 @@ class Supervision:
         server = self.roster.fork_servers.get(event.generation)
         if server is None:
             return
-        fields = {"generation": event.generation, "cause": str(event.cause)}
-        self._out.append(fx.Report(catalogue.FORK_SERVER_LOST, fields))
+        if now_s - server.booted_s >= STABLE_AFTER_S:
+            server.losses = 0
         server.booted = False
+        if self.phase == "running":
+            fields = {"generation": event.generation, "cause": str(event.cause)}
+            self._out.append(fx.Report(catalogue.FORK_SERVER_LOST, fields))
         self._rollouts.generation_failed(event.generation, f"its fork server ended with {event.cause}")
         for child in list(self.roster.children.values()):
             if child.state is ChildState.FORKING and child.spec.generation == event.generation:
                 self._out.append(fx.Forget(child.worker_id))
                 self._gone(child, ExitCause(), now_s)
-        self._boot_later(server, now_s)
+        if self._is_superseded(server):
+            del self.roster.fork_servers[event.generation]
+        else:
+            self._boot_later(server, now_s)
+
+    def _is_superseded(self, server: ForkServer) -> bool:
+        """Nothing new comes from it any more: it is neither in force nor being rolled out."""
+        rollout = self._rollouts.current
+        return server.generation not in (self.roster.generation, rollout.generation if rollout else None)
 
     def _boot_later(self, server: ForkServer, now_s: float) -> None:
         server.losses += 1
@@ -149,8 +167,7 @@ class Supervision:
                 self._out.append(fx.Report(catalogue.FORK_FAILED, fields))
                 self._gone(child, ExitCause(), now_s)
             case ev.Reported():
-                if child.state is ChildState.STARTING:
-                    child.deadline_s = None
+                self._reported(child, now_s)
             case ev.Ready():
                 self._ready(child, now_s)
             case ev.Exited():
@@ -161,11 +178,16 @@ class Supervision:
     def _forked(self, child: Child, pid: int, now_s: float) -> None:
         child.pid = pid
         if child.state is ChildState.FORKING:
-            child.state = ChildState.STARTING
+            child.state, child.deadline_s = ChildState.STARTING, now_s + START_TIMEOUT_S
         if child.spec.group in self.roster.paused_groups:
             self._out.append(fx.SetPaused(child.worker_id, paused=True))
         if child.expected:
             (self._stop_now if self._stop_now_asked else self._drain)(child, now_s)
+
+    def _reported(self, child: Child, now_s: float) -> None:
+        """From its first word on the hang watchdog looks after a child that is still starting."""
+        if child.state is ChildState.STARTING and not child.talks:
+            child.talks, child.deadline_s, child.ticked_s = True, None, now_s
 
     def _ready(self, child: Child, now_s: float) -> None:
         if child.state is not ChildState.STARTING:
@@ -180,7 +202,8 @@ class Supervision:
             return
         child.expected = True
         if child.state is ChildState.FORKING:
-            return  # told as soon as it exists
+            child.deadline_s = now_s + NOW_GRACE_S  # told as soon as it exists, if that is soon
+            return
         timeout_s = child.plan.drain_timeout_s
         child.state, child.deadline_s = ChildState.LEAVING, now_s + timeout_s + DRAIN_GRACE_S
         self._out.append(fx.Drain(child.worker_id, timeout_s))
@@ -229,7 +252,7 @@ class Supervision:
         self._ticks_read_s = now_s
         for worker_id, value in event.values.items():
             child = self.roster.children.get(worker_id)
-            if child is None or child.state is not ChildState.RUNNING:
+            if child is None or not _is_watched(child):
                 continue
             if value != child.tick or gap:
                 child.tick, child.ticked_s = value, now_s
@@ -241,6 +264,16 @@ class Supervision:
         self._out.append(fx.Report(catalogue.CHILD_HUNG, fields))
         child.state, child.deadline_s = ChildState.HUNG, now_s + ABORT_GRACE_S
         self._out.append(fx.Kill(child.worker_id, "ABRT"))
+
+    def _disowned(self, worker_id: str, now_s: float) -> None:
+        """Let it finish what it can, without claiming; its place is filled anew at once."""
+        child = self.roster.children.get(worker_id)
+        place = self.roster.place_of(child) if child else None
+        if child is None or place is None or child.state is not ChildState.RUNNING or place.current != worker_id:
+            return
+        self._out.append(fx.Report(catalogue.WORKER_DISOWNED, {"slot": child.spec.slot, "pid": child.pid}))
+        place.current = None
+        self._drain(child, now_s)
 
     # requests
 
@@ -260,16 +293,20 @@ class Supervision:
         child.expected = True
         deadline_s = now_s + NOW_GRACE_S
         if child.state is ChildState.FORKING:
-            return
-        if child.deadline_s is None or child.deadline_s > deadline_s or child.state is not ChildState.LEAVING:
+            child.deadline_s = deadline_s
+        elif child.deadline_s is None or child.deadline_s > deadline_s or child.state is not ChildState.LEAVING:
             child.state, child.deadline_s = ChildState.LEAVING, deadline_s
             self._out.append(fx.Kill(child.worker_id, "QUIT"))
 
-    def _reload(self, event: ev.Reload) -> None:
-        if self.phase != "running" or self.reloading:
-            reason = "another reload is running" if self.reloading else f"the daemon is {self.phase}"
-            self._out.append(fx.ReloadEnded(self.roster.generation, 0, f"cannot reload: {reason}"))
+    def _reload(self, event: ev.Reload, now_s: float) -> None:
+        if self.phase != "running":
+            attempted = self.roster.newest_generation + 1
+            error = f"the daemon is {self.phase}"
+            self._out.append(fx.ReloadEnded(attempted, self.roster.generation, 0, error))
             return
+        unfinished = self._rollouts.supersede(self._out)
+        if unfinished is not None:
+            self._drain(unfinished, now_s)
         self._boot(self._rollouts.begin(event.plan))
 
     def _set_paused(self, group: str | None, *, paused: bool) -> None:
@@ -350,7 +387,7 @@ class Supervision:
             drain_timeout_s=plan.drain_timeout_s,
         )
         self.roster.children[spec.worker_id] = Child(
-            spec, plan, ChildState.FORKING, started_s=now_s, deadline_s=now_s + START_TIMEOUT_S
+            spec, plan, ChildState.FORKING, started_s=now_s, deadline_s=now_s + FORK_TIMEOUT_S
         )
         self._out.append(fx.Fork(spec))
         return spec.worker_id
@@ -360,3 +397,8 @@ class Supervision:
         self._out += [fx.Retire(generation) for generation in self.roster.fork_servers]
         self.roster.fork_servers.clear()
         self._out.append(fx.Finish(exit_code))
+
+
+def _is_watched(child: Child) -> bool:
+    """The watchdog looks after children whose loop has shown that it runs."""
+    return child.state is ChildState.RUNNING or (child.state is ChildState.STARTING and child.talks)

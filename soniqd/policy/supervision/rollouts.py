@@ -22,8 +22,23 @@ class Rollouts:
         """Start a rollout of ``plan``; return the generation that has to boot for it."""
         roster = self._roster
         roster.newest_generation += 1
-        self.current = Rollout(roster.newest_generation, roster.generation, roster.plan, plan)
+        self.current = Rollout(roster.newest_generation, roster.generation, roster.settled_plan, plan)
         return roster.newest_generation
+
+    def supersede(self, out: list[fx.Effect]) -> Child | None:
+        """A newer reload takes over from here; returns the child that was about to take a place, to be sent away.
+
+        Places that this rollout has replaced stay as they are: the newer one replaces them, or takes them back.
+        """
+        rollout = self.current
+        if rollout is None:
+            return None
+        self._end(rollout, rollout.error or "a newer reload took its place", out)
+        place = self._roster.places.get(rollout.active) if rollout.active else None
+        if place is None or place.successor is None:
+            return None
+        successor, place.successor = place.successor, None
+        return self._roster.children.get(successor)
 
     def booted(self, generation: int) -> None:
         """The new generation can fork: from here on the new plan holds."""
@@ -71,10 +86,9 @@ class Rollouts:
         if rollout.rolling_back:
             return
         rollout.error = reason
-        if rollout.booted:
-            self._roster.apply_plan(rollout.previous_plan, rollout.previous_generation)
-        replaced = (place for place in self._roster.places.values() if place.generation == rollout.generation)
-        rollout.pending = [place.slot for place in replaced if place.wanted]
+        self._roster.apply_plan(rollout.previous_plan, rollout.previous_generation)
+        replaced = (p for p in self._roster.places.values() if p.generation != rollout.previous_generation)
+        rollout.pending = [place.slot for place in replaced if place.wanted]  # also by a rollout that was superseded
 
     def holds(self, place: Place) -> bool:
         """Tell whether a vacant place is the rollout's to fill: its successor is on its way, or it is a new place."""
@@ -87,7 +101,10 @@ class Rollouts:
     def step(self, start_child: StartChild, now_s: float) -> None:
         """Start the next successor if none is on its way."""
         rollout = self.current
-        if rollout is None or rollout.active is not None or not rollout.pending:
+        if rollout is None or rollout.active is not None:
+            return
+        rollout.pending = [slot for slot in rollout.pending if not self._is_done(rollout, self._roster.places[slot])]
+        if not rollout.pending:
             return
         server = self._roster.fork_servers.get(rollout.target)
         if server is None or not server.booted:
@@ -96,6 +113,9 @@ class Rollouts:
         place = self._roster.places[rollout.active]
         place.successor = start_child(place, rollout.target, now_s)
 
+    def _is_done(self, rollout: Rollout, place: Place) -> bool:
+        return rollout.rolling_back and place.generation == rollout.target and place.current is not None
+
     def conclude(self, out: list[fx.Effect]) -> None:
         """End the rollout when nothing of it is left to do, and retire the generation that lost."""
         rollout = self.current
@@ -103,16 +123,18 @@ class Rollouts:
             return
         if not rollout.booted and rollout.error is None:
             return
-        self.current = None
-        loser = rollout.generation if rollout.rolling_back else rollout.previous_generation
         if not rollout.rolling_back:
-            self._roster.generation = rollout.generation
-        if self._roster.fork_servers.pop(loser, None) is not None:
+            self._roster.generation, self._roster.settled_plan = rollout.generation, rollout.plan
+        for loser in [number for number in self._roster.fork_servers if number != self._roster.generation]:
+            del self._roster.fork_servers[loser]
             out.append(fx.Retire(loser))
-        out.append(fx.ReloadEnded(self._roster.generation, rollout.replaced, rollout.error))
+        self._end(rollout, rollout.error, out)
 
     def abandon(self, out: list[fx.Effect]) -> None:
         """The daemon stops: what was begun is not finished."""
         if self.current is not None:
-            out.append(fx.ReloadEnded(self._roster.generation, self.current.replaced, "the daemon stops"))
-            self.current = None
+            self._end(self.current, "the daemon stops", out)
+
+    def _end(self, rollout: Rollout, error: str | None, out: list[fx.Effect]) -> None:
+        self.current = None
+        out.append(fx.ReloadEnded(rollout.generation, self._roster.generation, rollout.replaced, error))

@@ -31,6 +31,7 @@ class Child:
     pid: int | None = None
     ready_s: float | None = None
     expected: bool = False
+    talks: bool = False
     tick: int = -1
     ticked_s: float = 0.0
 
@@ -68,6 +69,7 @@ class ForkServer:
 
     generation: int
     booted: bool = False
+    booted_s: float = 0.0
     retry_s: float | None = None
     losses: int = 0
 
@@ -102,6 +104,8 @@ class Roster:
     """All facts together."""
 
     plan: tuple[GroupPlan, ...]
+    settled_plan: tuple[GroupPlan, ...] = ()
+    """The plan that ``generation`` was rolled out with: what a failed reload goes back to."""
     generation: int = 1
     newest_generation: int = 1
     places: dict[Slot, Place] = field(default_factory=dict)

@@ -329,11 +329,113 @@ def test_a_worker_that_crashes_during_a_reload_is_replaced_from_the_generation_i
     assert (spec.slot, spec.generation) == ("mail/2", 1)
 
 
-def test_a_second_reload_at_once_is_refused():
+def test_a_newer_reload_takes_the_place_of_one_that_is_still_importing():
     script = running(ONE)
     script.tell(ev.Reload((ONE,)))
     script.tell(ev.Reload((ONE,)))
-    assert script.reload_errors == ["cannot reload: another reload is running"]
+    assert script.reload_errors == ["a newer reload took its place"]
+    assert fx.Boot(3) in script.seen
+    script.tell(ev.Booted(2))
+    assert script.forks == []
+    script.tell(ev.Booted(3))
+    assert script.forks == ["w2"]
+    script.start("w2")
+    assert script.reload_errors == [None]
+    assert [effect.generation for effect in script.seen if isinstance(effect, fx.Retire)] == [1, 2]
+
+
+def test_a_newer_reload_sends_the_successor_of_the_older_one_away():
+    script = running(MAIL)
+    script.tell(ev.Reload((MAIL,)), ev.Booted(2))
+    script.tell(ev.Forked("w3", 103), ev.Reported("w3"))
+    script.tell(ev.Reload((MAIL,)))
+    assert script.drains == ["w3"]
+    script.tell(ev.Booted(3))
+    script.start("w4")
+    assert script.drains == ["w1"]
+
+
+def test_a_newer_reload_that_fails_goes_back_to_the_generation_before_both_and_to_its_plan():
+    script = running(ONE)
+    script.tell(ev.Reload((MAIL,)), ev.Booted(2))
+    script.start("w2")
+    script.tell(ev.Reload((MAIL,)))
+    script.tell(ev.BootFailed(3, "SyntaxError", fixable=True))
+    spec = next(effect.spec for effect in script.seen if isinstance(effect, fx.Fork))
+    assert (spec.slot, spec.generation) == ("mail/1", 1)
+    script.start(spec.worker_id)
+    assert "SyntaxError" in script.reload_errors
+    assert (len(script.machine.roster.places), script.machine.roster.generation) == (1, 1)
+
+
+def test_a_reload_helps_where_the_old_generation_cannot_come_back():
+    script = running(MAIL)
+    script.tell(ev.Reload((MAIL,)), ev.Booted(2))
+    script.start("w3")
+    script.tell(ev.ForkServerLost(1, KILLED), ev.Exited("w4", KILLED))
+    script.tell(ev.BootFailed(1, "SyntaxError", fixable=True))
+    assert script.machine.reloading
+    script.tell(ev.Reload((MAIL,)), ev.Booted(3))
+    script.start(*script.forks)
+    script.start(*script.forks)
+    assert script.reload_errors == [None]
+    assert script.machine.roster.generation == 3
+
+
+def test_a_superseded_generation_that_cannot_boot_is_not_tried_again():
+    script = running(ONE)
+    script.tell(ev.Reload((ONE,)))
+    script.tell(ev.Reload((ONE,)))
+    script.tell(ev.BootFailed(2, "SyntaxError", fixable=True))
+    script.wait(60)
+    assert fx.Boot(2) not in script.seen
+    assert 2 not in script.machine.roster.fork_servers
+
+
+def test_a_fork_server_lost_while_stopping_is_not_booted_again_and_asks_for_no_time():
+    script = running(ONE)
+    script.tell(ev.Stop())
+    script.tell(ev.ForkServerLost(1, KILLED), after=1)
+    assert "fork_server_lost" not in script.reports
+    deadline = script.machine.next_deadline_s()
+    assert deadline is not None
+    assert deadline > script.now + 1
+
+
+def test_a_fork_server_that_ran_long_enough_is_booted_again_at_once_however_often_it_was_lost():
+    script = running(ONE)
+    for _ in range(8):
+        script.tell(ev.ForkServerLost(1, KILLED), after=STABLE_AFTER_S)
+        assert fx.Boot(1) in script.seen
+        script.tell(ev.Booted(1))
+
+
+def test_a_child_that_hangs_while_it_starts_is_found_too():
+    script = Script(ONE)
+    script.tell(ev.Booted(1))
+    script.tell(ev.Forked("w1", 101), ev.Reported("w1"))
+    for _ in range(62):
+        script.tell(ev.Ticks({"w1": 5}), after=1)
+    assert script.machine.roster.children["w1"].state == "hung"
+
+
+def test_stop_does_not_wait_for_a_fork_that_is_never_answered():
+    script = Script(ONE)
+    script.tell(ev.Booted(1))
+    script.tell(ev.Stop())
+    script.wait(NOW_GRACE_S)
+    assert fx.Forget("w1") in script.seen
+    assert script.finish == [0]
+
+
+def test_a_disowned_worker_drains_while_its_place_is_filled_anew():
+    script = running(ONE)
+    script.tell(ev.Disowned("w1"))
+    assert (script.drains, script.forks) == (["w1"], ["w2"])
+    script.tell(ev.Disowned("w1"))
+    assert (script.drains, script.forks) == ([], [])
+    script.tell(ev.Exited("w1", CLEAN))
+    assert script.forks == []
 
 
 def test_a_new_fork_server_lost_in_the_middle_of_a_reload_ends_the_reload():

@@ -125,6 +125,7 @@ GENERATION_HAS_THREADS = Event(
     "the jobs modules start threads at import ({threads}): each child gets a fresh interpreter instead of a fork",
 )
 BOOT_FAILED = Event("boot_failed", ERROR, "generation {generation} cannot boot: {reason}")
+BOOT_TRACEBACK = Event("boot_traceback", WARNING, "why generation {generation} cannot boot:\n{traceback}")
 FORK_SERVER_LOST = Event(
     "fork_server_lost", ERROR, "the fork server of generation {generation} ended with {cause}: starting it again"
 )

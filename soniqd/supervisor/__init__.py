@@ -8,6 +8,7 @@ It imports no job code and no worker code. Its parts:
 ``reaper``      child subreaper, pidfds, exits
 ``ledger``      duties towards the database: heartbeats, releases, leftovers, sweep, pruning
 ``waker``       the host's one subscription; wakes one worker per piece of work; promotes what is due
+``reloading``   reloads: which settings a generation has, how an attempt ended
 ``commands``    what soniqctl may ask
 ``signals``     what signals mean
 

@@ -10,7 +10,8 @@ from typing import Any
 from soniqd.errors import ControlError
 from soniqd.policy.supervision.roster import Child, ChildState, Place
 from soniqd.supervisor.child import ChildProcess
-from soniqd.supervisor.master import Master, ReloadResult
+from soniqd.supervisor.master import Master
+from soniqd.supervisor.reloading import ReloadResult
 from soniqd.version import __version__
 
 _STATES = {
@@ -56,11 +57,11 @@ class Commands:
             "uptime_s": round(time.monotonic() - master.started_s, 3),
             "database": "up" if master.ledger.up else "down",
             "location": master.backend.location,
-            "config": None if master.config is None else str(master.config),
+            "config": None if master.reloads.config is None else str(master.reloads.config),
             "children": self._children(),
             "groups": self._groups(),
             "pending_releases": master.ledger.pending_releases,
-            "last_reload": _reload_as_json(master.last_reload),
+            "last_reload": _reload_as_json(master.reloads.last),
         }
 
     async def _status(self, params: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ outcome through the same callbacks.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -29,6 +30,7 @@ BOOT_TIMEOUT_S = 300.0
 """Longest time for importing the jobs modules: an import that never ends must not block every later reload."""
 FORK_TIMEOUT_S = 10.0
 """A fork takes milliseconds; a fork server that has not answered for so long stands still and is replaced."""
+_NOT_RUNNABLE = frozenset({errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR})
 _MASTERS_OWN = frozenset(
     {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"}
 )
@@ -102,7 +104,8 @@ class Generation:
             self._main = self._start(child=None)
         except OSError as error:
             reason = f"cannot run {self._python}: {error.strerror}; check [jobs] python"
-            self._loop.call_soon(self._events.generation_boot_failed, self.number, None, reason)
+            failed = _misconfigured(reason) if error.errno in _NOT_RUNNABLE else None
+            self._loop.call_soon(self._events.generation_boot_failed, self.number, failed, reason)
 
     def fork(self, child: ChildProcess) -> None:
         """Ask for a child; the answer comes through the events."""
@@ -289,7 +292,7 @@ class Generation:
             self._loop.remove_reader(server.sock)
             _kill(server)
             return
-        self._events.generation_boot_failed(self.number, None, reason)
+        self._events.generation_boot_failed(self.number, _misconfigured(reason), reason)
         self.retire()
 
     def _drop(self, server: _Server, reason: str, *, tell: bool = True) -> None:
@@ -317,6 +320,11 @@ def _kill(server: _Server) -> None:
     if server.pidfd >= 0:
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(server.pidfd, signal.SIGKILL)
+
+
+def _misconfigured(problem: str) -> wire.BootFailed:
+    """A boot that fails for the configuration, without a word from a fork server."""
+    return wire.BootFailed(problems=(problem,), traceback="", version=__version__)
 
 
 def _environment() -> dict[str, str]:

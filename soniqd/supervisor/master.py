@@ -8,14 +8,13 @@ import random
 import signal
 import time
 import uuid
-from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_never
 
 from soniqd.backends.factory import create_backend
 from soniqd.control import fork as wire
 from soniqd.control import link
-from soniqd.errors import ConfigurationError, SoniqError
+from soniqd.errors import SoniqError
 from soniqd.log import catalogue, emit
 from soniqd.log.notify import Notifier
 from soniqd.model import WorkerId
@@ -24,13 +23,14 @@ from soniqd.policy.supervision import Supervision
 from soniqd.policy.supervision import effects as fx
 from soniqd.policy.supervision import events as ev
 from soniqd.policy.supervision.roster import ChildState
-from soniqd.settings import dump_settings, load_daemon_settings
+from soniqd.settings import dump_settings
 from soniqd.settings.daemon import DaemonSettings
 from soniqd.supervisor.child import ChildProcess
 from soniqd.supervisor.generation import Generation
 from soniqd.supervisor.ledger import Ledger, LedgerTimes, PendingRelease
-from soniqd.supervisor.plan import changes_that_need_a_restart, make_plan
+from soniqd.supervisor.plan import make_plan
 from soniqd.supervisor.reaper import Reaper
+from soniqd.supervisor.reloading import ReloadResult, Reloads
 from soniqd.supervisor.waker import Sleeper, Waker
 from soniqd.version import __version__
 
@@ -38,29 +38,17 @@ TICK_INTERVAL_S = 1.0
 _LAST_RELEASES_S = 3.0
 
 
-@dataclass(frozen=True, slots=True)
-class ReloadResult:
-    """How the last reload ended; ``error`` None means well."""
-
-    generation: int
-    replaced: int
-    duration_s: float
-    error: str | None
-
-
 class Master:
     """One daemon. :meth:`run` lasts as long as it does and returns its exit code."""
 
     def __init__(self, settings: DaemonSettings, config: Path | None, *, notifier: Notifier) -> None:
-        self.settings = settings
-        self.config = config
+        self.reloads = Reloads(settings, config, notifier=notifier, tell=self.tell)
         self.started_at = time.time()
         self.started_s = time.monotonic()
         self.processes: dict[str, ChildProcess] = {}
         self.generations: dict[int, Generation] = {}
-        self._retiring: set[Generation] = set()
+        self._retiring: set[asyncio.Task[None]] = set()
         self.supervision = Supervision(make_plan(settings), new_id=lambda: str(uuid.uuid4()), random=random.random)
-        self.last_reload: ReloadResult | None = None
         database = settings.database
         self.backend = create_backend(
             database.url,
@@ -74,9 +62,6 @@ class Master:
         self.reaper = Reaper(self._loop)
         self._finished: asyncio.Future[int] = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
-        self._reload_waiters: list[asyncio.Future[ReloadResult]] = []
-        self._reload_began_s = 0.0
-        self._next_settings: DaemonSettings | None = None
         self._announced = False
         self._status = ""
         self._handling = False
@@ -106,6 +91,8 @@ class Master:
 
     def stop(self, reason: str, *, now: bool = False) -> None:
         """Drain and leave; asked a second time, or with ``now``, leave without letting jobs finish."""
+        if self.supervision.phase == "leaving":
+            return
         now = now or self.supervision.phase == "stopping"
         if now:
             emit(catalogue.DAEMON_STOPPING_NOW, reason=reason)
@@ -117,22 +104,8 @@ class Master:
 
     async def reload(self, reason: str) -> ReloadResult:
         """Read the configuration again and replace every child; raises nothing, the result tells."""
-        began_s = time.monotonic()
-        if self.supervision.reloading:
-            return ReloadResult(self.supervision.roster.generation, 0, 0.0, "another reload is running")
-        emit(catalogue.RELOAD_STARTED, reason=reason)
-        self._notifier.reloading()
-        try:
-            settings = self._read_settings_again()
-        except ConfigurationError as error:
-            result = ReloadResult(self.supervision.roster.generation, 0, 0.0, "; ".join(error.problems) or str(error))
-            self._reload_ended(result)
-            return result
-        self._next_settings, self._reload_began_s = settings, began_s
-        waiter: asyncio.Future[ReloadResult] = self._loop.create_future()
-        self._reload_waiters.append(waiter)
-        self.tell(ev.Reload(make_plan(settings)))
-        return await waiter
+        roster = self.supervision.roster
+        return await self.reloads.begin(reason, attempt=roster.newest_generation + 1, current=roster.generation)
 
     def set_paused(self, group: str | None, *, paused: bool) -> list[str]:
         """Stop or resume claiming in a group, or in all; returns the groups concerned."""
@@ -160,7 +133,11 @@ class Master:
 
     def _carry_out(self, effects: list[fx.Effect]) -> None:
         for effect in effects:
-            self._carry_out_one(effect)
+            try:
+                self._carry_out_one(effect)
+            except Exception as error:  # noqa: BLE001  the effects behind it must be carried out whatever it meets
+                duty = f"carry out {type(effect).__name__}"
+                emit(catalogue.DUTY_FAILED, exc_info=error, duty=duty, error=f"{type(error).__name__}: {error}")
 
     def _carry_out_one(self, effect: fx.Effect) -> None:  # noqa: C901, PLR0912  one arm an effect
         match effect:
@@ -181,8 +158,7 @@ class Master:
             case fx.Release():
                 self._release(effect)
             case fx.ReloadEnded():
-                duration_s = time.monotonic() - self._reload_began_s
-                self._reload_ended(ReloadResult(effect.generation, effect.replaced, duration_s, effect.error))
+                self._reload_ended(effect)
             case fx.Report():
                 emit(effect.event, **effect.fields)
             case fx.Finish():
@@ -192,9 +168,7 @@ class Master:
                 assert_never(effect)
 
     def _boot(self, number: int) -> None:
-        settings = self._next_settings or self.settings
-        if number == self.supervision.roster.generation:
-            settings = self.settings
+        settings = self.reloads.settings_of(number)
         python = settings.jobs.python
         generation = Generation(
             number,
@@ -211,7 +185,12 @@ class Master:
         generation = self.generations.pop(number, None)
         if generation is not None:
             generation.retire()
-            self._retiring.add(generation)
+            self._await_end(generation)
+
+    def _await_end(self, generation: Generation) -> None:
+        ending = self._loop.create_task(generation.gone())
+        self._retiring.add(ending)
+        ending.add_done_callback(self._retiring.discard)
 
     def _fork(self, effect: fx.Fork) -> None:
         try:
@@ -234,8 +213,12 @@ class Master:
 
     def _forget(self, worker_id: str) -> None:
         child = self.processes.pop(worker_id, None)
-        if child is not None:
-            child.close()
+        if child is None:
+            return
+        generation = self.generations.get(child.spec.generation)
+        if generation is not None:
+            generation.forget(child)
+        child.close()
 
     def _release(self, effect: fx.Release) -> None:
         self.ledger.release(PendingRelease(WorkerId(effect.worker_id), effect.slot, effect.cause, effect.reason))
@@ -253,9 +236,12 @@ class Master:
 
     def generation_boot_failed(self, generation: int, failed: wire.BootFailed | None, cause: str) -> None:
         """Give up, go back or try again, as the machine decides."""
-        self.generations.pop(generation, None)
-        fixable = failed is not None or "cannot run" in cause
-        self.tell(ev.BootFailed(generation, cause, fixable=fixable))
+        process = self.generations.pop(generation, None)
+        if process is not None:
+            self._await_end(process)
+        if failed is not None and failed.traceback:
+            emit(catalogue.BOOT_TRACEBACK, generation=generation, traceback=failed.traceback)
+        self.tell(ev.BootFailed(generation, cause, fixable=failed is not None))
 
     def generation_lost(self, generation: int, cause: ExitCause) -> None:
         """Boot it again, as the machine decides."""
@@ -269,7 +255,11 @@ class Master:
             return
         fork_ms = 1000 * (time.monotonic() - child.requested_s)
         emit(catalogue.CHILD_FORKED, slot=child.spec.slot, pid=pid, fork_ms=fork_ms)
-        child.adopt(pid, on_message=self._on_message, on_exit=self._on_exit)
+        try:
+            child.adopt(pid, on_message=self._on_message, on_exit=self._on_exit)
+        except OSError as error:  # no descriptor to watch it with: it sees the end of its link, and leaves
+            self.fork_failed(child, error.strerror or str(error))
+            return
         self.tell(ev.Forked(worker_id, pid))
 
     def fork_failed(self, child: ChildProcess, reason: str) -> None:
@@ -312,32 +302,14 @@ class Master:
         while True:
             await asyncio.sleep(TICK_INTERVAL_S)
             ticks = {worker_id: child.tick for worker_id, child in self.processes.items() if child.pid is not None}
-            self.tell(ev.Ticks(ticks))
+            try:
+                self.tell(ev.Ticks(ticks))
+            except Exception as error:  # noqa: BLE001  whatever it is, the watchdog must not end with it
+                emit(catalogue.DUTY_FAILED, exc_info=error, duty="watch for hung children", error=str(error))
 
-    # reload
-
-    def _read_settings_again(self) -> DaemonSettings:
-        settings = load_daemon_settings(self.config, environ=os.environ)
-        frozen = changes_that_need_a_restart(self.settings, settings)
-        if frozen:
-            raise ConfigurationError(f"cannot reload: {', '.join(frozen)} changed; restart soniqd to apply that")
-        return settings
-
-    def _reload_ended(self, result: ReloadResult) -> None:
-        if result.error is None:
-            assert self._next_settings is not None, "a reload that ends well has settings to apply"
-            self.settings = self._next_settings
-            emit(catalogue.RELOAD_DONE, generation=result.generation, replaced=result.replaced)
-        else:
-            emit(catalogue.RELOAD_FAILED, generation=result.generation, error=result.error)
-        self._next_settings = None
-        self.last_reload = result
-        if self.supervision.phase == "running":
-            self._notifier.ready()
-        waiters, self._reload_waiters = self._reload_waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(result)
+    def _reload_ended(self, effect: fx.ReloadEnded) -> None:
+        self.reloads.ended(effect)
+        self.ledger.times = _ledger_times(self.reloads.settings)
 
     # what the duties towards the database need to know
 
@@ -360,11 +332,7 @@ class Master:
         self._send(worker_id, link.Wake())
 
     def _disowned(self, worker_id: WorkerId) -> None:
-        """Another host has declared a living worker lost: its jobs run elsewhere, so it has to go."""
-        child = self.processes.get(worker_id)
-        if child is not None and self.supervision.roster.children[worker_id].state is ChildState.RUNNING:
-            emit(catalogue.WORKER_DISOWNED, slot=child.spec.slot, pid=child.pid)
-            child.signal(signal.SIGTERM)
+        self.tell(ev.Disowned(worker_id))
 
     # leaving
 
@@ -385,7 +353,7 @@ class Master:
             child.close()
         for number in list(self.generations):
             self._retire(number)
-        await asyncio.gather(*(generation.gone() for generation in self._retiring))
+        await asyncio.gather(*self._retiring)
         try:
             await self.backend.close()
         except SoniqError as error:

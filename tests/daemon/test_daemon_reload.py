@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -177,3 +178,18 @@ async def test_signals_that_mean_nothing_here_do_not_end_the_master(tmp_path):
         for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU, signal.SIGPIPE):
             os.kill(daemon.pid, number)
         assert (await daemon.status())["state"] == "running"
+
+
+async def test_a_second_hang_up_during_a_reload_applies_the_newest_code(tmp_path):
+    slow_import = "import time\ntime.sleep(2)\n"
+    out = tmp_path / "out"
+    async with Daemon(tmp_path, jobs=VERSIONED.format(version="one")) as daemon:
+        daemon.write_jobs(slow_import + VERSIONED.format(version="two"))
+        daemon.signal(signal.SIGHUP)
+        await daemon.log_event("reload_started")
+        daemon.write_jobs(VERSIONED.format(version="three"))
+        daemon.signal(signal.SIGHUP)
+        await daemon.log_event("reload_failed")
+        await daemon.log_event("reload_done", generation=3)
+        await daemon.soniqctl("enqueue", "version", "--args", json.dumps({"path": str(out)}))
+        await daemon.eventually(lambda: lines(out) == ["start three", "end three"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -11,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from soniqd.backends import SweepReport
 from soniqd.backends.memory import MemoryBackend
 from soniqd.control.identity import current_identity
-from soniqd.errors import DatabaseUnavailableError
+from soniqd.errors import DatabaseError, DatabaseUnavailableError
 from soniqd.model import JobId, NewJob, WorkerId, WorkerRecord
 from soniqd.supervisor.ledger import Ledger, LedgerTimes, PendingRelease
 from tests.support.processes import Process, find_process
@@ -157,3 +159,52 @@ async def test_an_orphan_that_still_lives_keeps_its_job_until_it_ends(host, stra
     assert await host.queued() == 0
     stranger.kill()
     await eventually(host.queued)
+
+
+async def test_a_defect_in_a_duty_is_told_and_does_not_end_it(host, caplog, monkeypatch):
+    monkeypatch.setattr("soniqd.supervisor.ledger._ERROR_PAUSE_S", 0.01)
+    await host.worker()
+    broken = [RuntimeError("defect")]
+    real = host.backend.heartbeat
+
+    async def heartbeat(workers: Any) -> Any:
+        if broken:
+            raise broken.pop()
+        return await real(workers)
+
+    monkeypatch.setattr(host.backend, "heartbeat", heartbeat)
+    host.ledger.start()
+    await eventually(lambda: host.backend.heartbeats)
+    assert any(getattr(record, "event", "") == "duty_failed" for record in caplog.records)
+
+
+async def test_a_release_that_is_refused_does_not_hold_up_the_others(host, monkeypatch):
+    refused, good = await host.worker(), await host.worker()
+    real = host.backend.release_workers
+
+    async def release_workers(workers: Any, **kwargs: Any) -> Any:
+        if refused in workers:
+            raise DatabaseError("cannot release: no")
+        return await real(workers, **kwargs)
+
+    monkeypatch.setattr(host.backend, "release_workers", release_workers)
+    host.ledger.start()
+    host.ledger.release(PendingRelease(refused, "default/1", "crash", "killed"))
+    host.ledger.release(PendingRelease(good, "default/2", "crash", "killed"))
+    await eventually(host.queued)
+    assert host.ledger.pending_releases == 1
+
+
+async def test_nobody_is_swept_before_the_own_heartbeat_is_steady(host, monkeypatch):
+    monkeypatch.setattr("soniqd.policy.sweep.RECONNECT_S", 0.3)
+    swept_s: list[float] = []
+    began_s = time.monotonic()
+
+    async def sweep(**kwargs: Any) -> SweepReport:
+        swept_s.append(time.monotonic() - began_s)
+        return SweepReport(ran=False)
+
+    monkeypatch.setattr(host.backend, "sweep", sweep)
+    host.ledger.start()
+    await eventually(lambda: swept_s)
+    assert swept_s[0] >= 0.3

@@ -127,3 +127,21 @@ async def test_promotion_survives_a_database_that_is_away(backend, monkeypatch):
         await eventually(lambda: not answers)
     finally:
         await waker.close()
+
+
+async def test_what_is_announced_while_promotion_is_under_way_is_not_forgotten(backend, monkeypatch):
+    woken, calls = Woken(), []
+    waker = make_waker(backend, woken)
+
+    async def promote_due(*, limit: int = 1000) -> DueReport:
+        calls.append(limit)
+        if len(calls) == 1:
+            waker.announce(WakeUp(due_in_s=0.0))
+        return DueReport(0, None)
+
+    monkeypatch.setattr(backend, "promote_due", promote_due)
+    waker.start()
+    try:
+        await eventually(lambda: len(calls) >= 2, timeout_s=5)
+    finally:
+        await waker.close()

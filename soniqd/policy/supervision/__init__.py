@@ -21,7 +21,8 @@ first: job code can end the process with any code, and that is a crash like any 
 
 **Rollouts** (reload). A new generation must boot, then place by place a successor is started, and only when it is ready
 is the old child drained. If a successor dies before it is ready, the places already replaced are rolled back in the
-same way, from the old generation's fork server, which is kept until the rollout has ended.
+same way, from the old generation's fork server, which is kept until the rollout has ended. A newer reload
+takes the place of one that is under way; what goes wrong then goes back to the generation in force before both.
 
 **Leaving.** Stop drains every child; a child past its drain deadline and grace is killed with its process group. A
 second Stop means now. Jobs of a child that was told to leave count an interruption, those of one that died by itself a

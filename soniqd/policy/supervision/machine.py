@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, assert_never
+from typing import assert_never
 
 from soniqd.log import catalogue
 from soniqd.model.child import ChildSpec, ExitCause, GroupPlan
 from soniqd.policy.supervision import effects as fx
 from soniqd.policy.supervision import events as ev
-from soniqd.policy.supervision.restarts import BACKOFF_MAX_S, STABLE_AFTER_S, decide_restart, next_delay_s
+from soniqd.policy.supervision.life import EXIT_CONFIGURATION, ChildLife
+from soniqd.policy.supervision.restarts import BACKOFF_MAX_S, STABLE_AFTER_S, next_delay_s
 from soniqd.policy.supervision.rollouts import Rollouts
 from soniqd.policy.supervision.roster import Child, ChildState, ForkServer, Place, Roster
 
 EXIT_OK = 0
 EXIT_INTERNAL = 70
-EXIT_CONFIGURATION = 78
 
 FORK_TIMEOUT_S = 330.0
 """Behind the fork server's own deadlines, which are shorter: a fork request that nobody answers is forgotten."""
-START_TIMEOUT_S = 60.0
-"""A child that says nothing for this long after its fork will not say anything any more."""
-DRAIN_GRACE_S = 5.0
-"""What a child gets beyond its drain timeout for writing outcomes and leaving."""
-NOW_GRACE_S = 3.0
-ABORT_GRACE_S = 2.0
-TICK_GAP_S = 3.0
-"""If the master itself read no ticks for this long (a suspended machine), no child is called hung for it."""
 
 
 class Supervision:
@@ -39,8 +31,7 @@ class Supervision:
         self._new_id = new_id
         self._random = random
         self._out: list[fx.Effect] = []
-        self._ticks_read_s: float | None = None
-        self._stop_now_asked = False
+        self._life = ChildLife(self.roster, self._rollouts, self._out, random=random)
 
     @property
     def reloading(self) -> bool:
@@ -67,11 +58,11 @@ class Supervision:
             case ev.ForkServerLost():
                 self._fork_server_lost(event, now_s)
             case ev.Forked() | ev.ForkFailed() | ev.Reported() | ev.Ready() | ev.Exited():
-                self._child_event(event, now_s)
+                self._life.note(event, now_s)
             case ev.Disowned():
-                self._disowned(event.worker_id, now_s)
+                self._life.disowned(event.worker_id, now_s)
             case ev.Ticks():
-                self._ticks(event, now_s)
+                self._life.ticks(event, now_s)
             case ev.Stop():
                 self._stop(event, now_s)
             case ev.Reload():
@@ -138,7 +129,7 @@ class Supervision:
         for child in list(self.roster.children.values()):
             if child.state is ChildState.FORKING and child.spec.generation == event.generation:
                 self._out.append(fx.Forget(child.worker_id))
-                self._gone(child, ExitCause(), now_s)
+                self._life.gone(child, ExitCause(), now_s)
         if self._is_superseded(server):
             del self.roster.fork_servers[event.generation]
         else:
@@ -153,150 +144,19 @@ class Supervision:
         server.losses += 1
         server.retry_s = now_s + min(next_delay_s(server.losses, random=self._random()), BACKOFF_MAX_S)
 
-    # children
-
-    def _child_event(self, event: ev.Forked | ev.ForkFailed | ev.Reported | ev.Ready | ev.Exited, now_s: float) -> None:
-        child = self.roster.children.get(event.worker_id)
-        if child is None:
-            return
-        match event:
-            case ev.Forked():
-                self._forked(child, event.pid, now_s)
-            case ev.ForkFailed():
-                fields = {"slot": child.spec.slot, "reason": event.reason}
-                self._out.append(fx.Report(catalogue.FORK_FAILED, fields))
-                self._gone(child, ExitCause(), now_s)
-            case ev.Reported():
-                self._reported(child, now_s)
-            case ev.Ready():
-                self._ready(child, now_s)
-            case ev.Exited():
-                self._gone(child, event.cause, now_s, announced=event.announced)
-            case _:
-                assert_never(event)
-
-    def _forked(self, child: Child, pid: int, now_s: float) -> None:
-        child.pid = pid
-        if child.state is ChildState.FORKING:
-            child.state, child.deadline_s = ChildState.STARTING, now_s + START_TIMEOUT_S
-        if child.spec.group in self.roster.paused_groups:
-            self._out.append(fx.SetPaused(child.worker_id, paused=True))
-        if child.expected:
-            (self._stop_now if self._stop_now_asked else self._drain)(child, now_s)
-
-    def _reported(self, child: Child, now_s: float) -> None:
-        """From its first word on the hang watchdog looks after a child that is still starting."""
-        if child.state is ChildState.STARTING and not child.talks:
-            child.talks, child.deadline_s, child.ticked_s = True, None, now_s
-
-    def _ready(self, child: Child, now_s: float) -> None:
-        if child.state is not ChildState.STARTING:
-            return
-        child.state, child.ready_s, child.deadline_s, child.ticked_s = ChildState.RUNNING, now_s, None, now_s
-        old = self._rollouts.successor_ready(child)
-        if old is not None:
-            self._drain(old, now_s)
-
-    def _drain(self, child: Child, now_s: float) -> None:
-        if child.state in (ChildState.LEAVING, ChildState.HUNG):
-            return
-        child.expected = True
-        if child.state is ChildState.FORKING:
-            child.deadline_s = now_s + NOW_GRACE_S  # told as soon as it exists, if that is soon
-            return
-        timeout_s = child.plan.drain_timeout_s
-        child.state, child.deadline_s = ChildState.LEAVING, now_s + timeout_s + DRAIN_GRACE_S
-        self._out.append(fx.Drain(child.worker_id, timeout_s))
-
-    def _gone(self, child: Child, cause: ExitCause, now_s: float, *, announced: bool = True) -> None:
-        del self.roster.children[child.worker_id]
-        clean = cause.clean and announced
-        harmless = child.expected or clean
-        self._report_exit(child, cause, harmless=harmless)
-        if child.spec.role == "worker":
-            reason = f"worker {child.spec.slot} ended with {cause}"
-            cause_of_release: Literal["crash", "interrupted"] = "interrupted" if harmless else "crash"
-            self._out.append(fx.Release(child.worker_id, child.spec.slot, cause_of_release, reason))
-        place = self.roster.places.get(child.spec.slot)
-        if place is None:
-            return
-        if place.successor == child.worker_id:
-            place.successor, place.last_exit = None, cause
-            self._rollouts.successor_failed(child, f"{child.spec.slot} ended with {cause} before it was ready")
-        elif place.current == child.worker_id:
-            place.current, place.last_exit = None, cause
-            misconfigured = announced and cause.code == EXIT_CONFIGURATION
-            self._schedule_restart(place, child, now_s, clean=clean, misconfigured=misconfigured)
-
-    def _report_exit(self, child: Child, cause: ExitCause, *, harmless: bool) -> None:
-        fields = {"slot": child.spec.slot, "pid": child.pid, "cause": str(cause), "worker_id": child.worker_id}
-        event = catalogue.CHILD_LEFT if harmless else catalogue.CHILD_DIED
-        self._out.append(fx.Report(event, fields))
-
-    def _schedule_restart(self, place: Place, child: Child, now_s: float, *, clean: bool, misconfigured: bool) -> None:
-        if misconfigured:
-            place.misconfigured = True
-            self._out.append(fx.Report(catalogue.CHILD_MISCONFIGURED, {"slot": place.slot}))
-            return
-        ready_for_s = None if child.ready_s is None else now_s - child.ready_s
-        decision = decide_restart(
-            failures_before=place.failures, ready_for_s=ready_for_s, clean=clean, random=self._random()
-        )
-        place.failures, place.next_start_s = decision.failures, now_s + decision.delay_s
-        if decision.crash_loop:
-            fields = {"slot": place.slot, "failures": decision.failures, "cause": str(place.last_exit)}
-            self._out.append(fx.Report(catalogue.CRASH_LOOP, fields))
-
-    def _ticks(self, event: ev.Ticks, now_s: float) -> None:
-        gap = self._ticks_read_s is None or now_s - self._ticks_read_s > TICK_GAP_S
-        self._ticks_read_s = now_s
-        for worker_id, value in event.values.items():
-            child = self.roster.children.get(worker_id)
-            if child is None or not _is_watched(child):
-                continue
-            if value != child.tick or gap:
-                child.tick, child.ticked_s = value, now_s
-            elif 0 < child.plan.hang_timeout_s < now_s - child.ticked_s:
-                self._hung(child, now_s)
-
-    def _hung(self, child: Child, now_s: float) -> None:
-        fields = {"slot": child.spec.slot, "pid": child.pid, "silent_s": now_s - child.ticked_s}
-        self._out.append(fx.Report(catalogue.CHILD_HUNG, fields))
-        child.state, child.deadline_s = ChildState.HUNG, now_s + ABORT_GRACE_S
-        self._out.append(fx.Kill(child.worker_id, "ABRT"))
-
-    def _disowned(self, worker_id: str, now_s: float) -> None:
-        """Let it finish what it can, without claiming; its place is filled anew at once."""
-        child = self.roster.children.get(worker_id)
-        place = self.roster.place_of(child) if child else None
-        if child is None or place is None or child.state is not ChildState.RUNNING or place.current != worker_id:
-            return
-        self._out.append(fx.Report(catalogue.WORKER_DISOWNED, {"slot": child.spec.slot, "pid": child.pid}))
-        place.current = None
-        self._drain(child, now_s)
-
     # requests
 
     def _stop(self, event: ev.Stop, now_s: float) -> None:
         if self.phase == "leaving":
             return
         self.phase = "stopping"
-        self._stop_now_asked = event.now
+        self._life.stop_now_asked = event.now
         self._rollouts.abandon(self._out)
         for child in self.roster.children.values():
             if event.now:
-                self._stop_now(child, now_s)
+                self._life.stop_now(child, now_s)
             else:
-                self._drain(child, now_s)
-
-    def _stop_now(self, child: Child, now_s: float) -> None:
-        child.expected = True
-        deadline_s = now_s + NOW_GRACE_S
-        if child.state is ChildState.FORKING:
-            child.deadline_s = deadline_s
-        elif child.deadline_s is None or child.deadline_s > deadline_s or child.state is not ChildState.LEAVING:
-            child.state, child.deadline_s = ChildState.LEAVING, deadline_s
-            self._out.append(fx.Kill(child.worker_id, "QUIT"))
+                self._life.drain(child, now_s)
 
     def _reload(self, event: ev.Reload, now_s: float) -> None:
         if self.phase != "running":
@@ -306,7 +166,7 @@ class Supervision:
             return
         unfinished = self._rollouts.supersede(self._out)
         if unfinished is not None:
-            self._drain(unfinished, now_s)
+            self._life.drain(unfinished, now_s)
         self._boot(self._rollouts.begin(event.plan))
 
     def _set_paused(self, group: str | None, *, paused: bool) -> None:
@@ -321,7 +181,7 @@ class Supervision:
     # reconciling
 
     def _finish_pass(self, now_s: float) -> list[fx.Effect]:
-        self._enforce_deadlines(now_s)
+        self._life.enforce_deadlines(now_s)
         if self.phase == "running":
             self._reboot_lost(now_s)
             self._rollouts.step(self._start_child, now_s)
@@ -330,21 +190,9 @@ class Supervision:
             self._fill_places(now_s)
         elif self.phase == "stopping" and not self.roster.children:
             self._leave(EXIT_OK)
-        out, self._out = self._out, []
+        out = list(self._out)
+        self._out.clear()
         return out
-
-    def _enforce_deadlines(self, now_s: float) -> None:
-        for child in list(self.roster.children.values()):
-            if child.deadline_s is None or now_s < child.deadline_s:
-                continue
-            child.deadline_s = None
-            if child.state is ChildState.FORKING:
-                self._out.append(fx.Forget(child.worker_id))
-                self._gone(child, ExitCause(), now_s)
-                continue
-            fields = {"slot": child.spec.slot, "pid": child.pid, "state": str(child.state)}
-            self._out.append(fx.Report(catalogue.CHILD_KILLED, fields))
-            self._out.append(fx.Kill(child.worker_id, "KILL", group=True))
 
     def _reboot_lost(self, now_s: float) -> None:
         for server in self.roster.fork_servers.values():
@@ -360,7 +208,7 @@ class Supervision:
             del self.roster.places[slot]
             for worker_id in (place.current, place.successor):
                 if worker_id is not None:
-                    self._drain(self.roster.children[worker_id], now_s)
+                    self._life.drain(self.roster.children[worker_id], now_s)
 
     def _fill_places(self, now_s: float) -> None:
         for place in self.roster.places.values():
@@ -397,8 +245,3 @@ class Supervision:
         self._out += [fx.Retire(generation) for generation in self.roster.fork_servers]
         self.roster.fork_servers.clear()
         self._out.append(fx.Finish(exit_code))
-
-
-def _is_watched(child: Child) -> bool:
-    """The watchdog looks after children whose loop has shown that it runs."""
-    return child.state is ChildState.RUNNING or (child.state is ChildState.STARTING and child.talks)

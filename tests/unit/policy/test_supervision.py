@@ -10,7 +10,7 @@ from soniqd.model.child import ExitCause, GroupPlan, Slot
 from soniqd.policy.supervision import Supervision
 from soniqd.policy.supervision import effects as fx
 from soniqd.policy.supervision import events as ev
-from soniqd.policy.supervision.machine import ABORT_GRACE_S, DRAIN_GRACE_S, NOW_GRACE_S, START_TIMEOUT_S
+from soniqd.policy.supervision.life import ABORT_GRACE_S, DRAIN_GRACE_S, NOW_GRACE_S, START_TIMEOUT_S
 from soniqd.policy.supervision.restarts import (
     BACKOFF_MAX_S,
     CRASH_LOOP_AT,

@@ -1,0 +1,186 @@
+"""What becomes of one child after the other: from its fork to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, assert_never
+
+from soniqd.log import catalogue
+from soniqd.model.child import ExitCause
+from soniqd.policy.supervision import effects as fx
+from soniqd.policy.supervision import events as ev
+from soniqd.policy.supervision.restarts import decide_restart
+from soniqd.policy.supervision.rollouts import Rollouts
+from soniqd.policy.supervision.roster import Child, ChildState, Place, Roster
+
+EXIT_CONFIGURATION = 78
+
+START_TIMEOUT_S = 60.0
+"""A child that says nothing for this long after its fork will not say anything any more."""
+DRAIN_GRACE_S = 5.0
+"""What a child gets beyond its drain timeout for writing outcomes and leaving."""
+NOW_GRACE_S = 3.0
+ABORT_GRACE_S = 2.0
+TICK_GAP_S = 3.0
+"""If the master itself read no ticks for this long (a suspended machine), no child is called hung for it."""
+
+
+class ChildLife:
+    """Takes the events of children in, and appends effects to ``out``."""
+
+    def __init__(
+        self, roster: Roster, rollouts: Rollouts, out: list[fx.Effect], *, random: Callable[[], float]
+    ) -> None:
+        self.stop_now_asked = False
+        self._roster = roster
+        self._rollouts = rollouts
+        self._out = out
+        self._random = random
+        self._ticks_read_s: float | None = None
+
+    def note(self, event: ev.Forked | ev.ForkFailed | ev.Reported | ev.Ready | ev.Exited, now_s: float) -> None:
+        child = self._roster.children.get(event.worker_id)
+        if child is None:
+            return
+        match event:
+            case ev.Forked():
+                self._forked(child, event.pid, now_s)
+            case ev.ForkFailed():
+                fields = {"slot": child.spec.slot, "reason": event.reason}
+                self._out.append(fx.Report(catalogue.FORK_FAILED, fields))
+                self.gone(child, ExitCause(), now_s)
+            case ev.Reported():
+                self._reported(child, now_s)
+            case ev.Ready():
+                self._ready(child, now_s)
+            case ev.Exited():
+                self.gone(child, event.cause, now_s, announced=event.announced)
+            case _:
+                assert_never(event)
+
+    def _forked(self, child: Child, pid: int, now_s: float) -> None:
+        child.pid = pid
+        if child.state is ChildState.FORKING:
+            child.state, child.deadline_s = ChildState.STARTING, now_s + START_TIMEOUT_S
+        if child.spec.group in self._roster.paused_groups:
+            self._out.append(fx.SetPaused(child.worker_id, paused=True))
+        if child.expected:
+            (self.stop_now if self.stop_now_asked else self.drain)(child, now_s)
+
+    def _reported(self, child: Child, now_s: float) -> None:
+        """From its first word on the hang watchdog looks after a child that is still starting."""
+        if child.state is ChildState.STARTING and not child.talks:
+            child.talks, child.deadline_s, child.ticked_s = True, None, now_s
+
+    def _ready(self, child: Child, now_s: float) -> None:
+        if child.state is not ChildState.STARTING:
+            return
+        child.state, child.ready_s, child.deadline_s, child.ticked_s = ChildState.RUNNING, now_s, None, now_s
+        old = self._rollouts.successor_ready(child)
+        if old is not None:
+            self.drain(old, now_s)
+
+    def drain(self, child: Child, now_s: float) -> None:
+        if child.state in (ChildState.LEAVING, ChildState.HUNG):
+            return
+        child.expected = True
+        if child.state is ChildState.FORKING:
+            child.deadline_s = now_s + NOW_GRACE_S  # told as soon as it exists, if that is soon
+            return
+        timeout_s = child.plan.drain_timeout_s
+        child.state, child.deadline_s = ChildState.LEAVING, now_s + timeout_s + DRAIN_GRACE_S
+        self._out.append(fx.Drain(child.worker_id, timeout_s))
+
+    def gone(self, child: Child, cause: ExitCause, now_s: float, *, announced: bool = True) -> None:
+        del self._roster.children[child.worker_id]
+        clean = cause.clean and announced
+        harmless = child.expected or clean
+        self._report_exit(child, cause, harmless=harmless)
+        if child.spec.role == "worker":
+            reason = f"worker {child.spec.slot} ended with {cause}"
+            cause_of_release: Literal["crash", "interrupted"] = "interrupted" if harmless else "crash"
+            self._out.append(fx.Release(child.worker_id, child.spec.slot, cause_of_release, reason))
+        place = self._roster.places.get(child.spec.slot)
+        if place is None:
+            return
+        if place.successor == child.worker_id:
+            place.successor, place.last_exit = None, cause
+            self._rollouts.successor_failed(child, f"{child.spec.slot} ended with {cause} before it was ready")
+        elif place.current == child.worker_id:
+            place.current, place.last_exit = None, cause
+            misconfigured = announced and cause.code == EXIT_CONFIGURATION
+            self._schedule_restart(place, child, now_s, clean=clean, misconfigured=misconfigured)
+
+    def _report_exit(self, child: Child, cause: ExitCause, *, harmless: bool) -> None:
+        fields = {"slot": child.spec.slot, "pid": child.pid, "cause": str(cause), "worker_id": child.worker_id}
+        event = catalogue.CHILD_LEFT if harmless else catalogue.CHILD_DIED
+        self._out.append(fx.Report(event, fields))
+
+    def _schedule_restart(self, place: Place, child: Child, now_s: float, *, clean: bool, misconfigured: bool) -> None:
+        if misconfigured:
+            place.misconfigured = True
+            self._out.append(fx.Report(catalogue.CHILD_MISCONFIGURED, {"slot": place.slot}))
+            return
+        ready_for_s = None if child.ready_s is None else now_s - child.ready_s
+        decision = decide_restart(
+            failures_before=place.failures, ready_for_s=ready_for_s, clean=clean, random=self._random()
+        )
+        place.failures, place.next_start_s = decision.failures, now_s + decision.delay_s
+        if decision.crash_loop:
+            fields = {"slot": place.slot, "failures": decision.failures, "cause": str(place.last_exit)}
+            self._out.append(fx.Report(catalogue.CRASH_LOOP, fields))
+
+    def ticks(self, event: ev.Ticks, now_s: float) -> None:
+        gap = self._ticks_read_s is None or now_s - self._ticks_read_s > TICK_GAP_S
+        self._ticks_read_s = now_s
+        for worker_id, value in event.values.items():
+            child = self._roster.children.get(worker_id)
+            if child is None or not _is_watched(child):
+                continue
+            if value != child.tick or gap:
+                child.tick, child.ticked_s = value, now_s
+            elif 0 < child.plan.hang_timeout_s < now_s - child.ticked_s:
+                self._hung(child, now_s)
+
+    def _hung(self, child: Child, now_s: float) -> None:
+        fields = {"slot": child.spec.slot, "pid": child.pid, "silent_s": now_s - child.ticked_s}
+        self._out.append(fx.Report(catalogue.CHILD_HUNG, fields))
+        child.state, child.deadline_s = ChildState.HUNG, now_s + ABORT_GRACE_S
+        self._out.append(fx.Kill(child.worker_id, "ABRT"))
+
+    def disowned(self, worker_id: str, now_s: float) -> None:
+        """Let it finish what it can, without claiming; its place is filled anew at once."""
+        child = self._roster.children.get(worker_id)
+        place = self._roster.place_of(child) if child else None
+        if child is None or place is None or child.state is not ChildState.RUNNING or place.current != worker_id:
+            return
+        self._out.append(fx.Report(catalogue.WORKER_DISOWNED, {"slot": child.spec.slot, "pid": child.pid}))
+        place.current = None
+        self.drain(child, now_s)
+
+    def stop_now(self, child: Child, now_s: float) -> None:
+        child.expected = True
+        deadline_s = now_s + NOW_GRACE_S
+        if child.state is ChildState.FORKING:
+            child.deadline_s = deadline_s
+        elif child.deadline_s is None or child.deadline_s > deadline_s or child.state is not ChildState.LEAVING:
+            child.state, child.deadline_s = ChildState.LEAVING, deadline_s
+            self._out.append(fx.Kill(child.worker_id, "QUIT"))
+
+    def enforce_deadlines(self, now_s: float) -> None:
+        for child in list(self._roster.children.values()):
+            if child.deadline_s is None or now_s < child.deadline_s:
+                continue
+            child.deadline_s = None
+            if child.state is ChildState.FORKING:
+                self._out.append(fx.Forget(child.worker_id))
+                self.gone(child, ExitCause(), now_s)
+                continue
+            fields = {"slot": child.spec.slot, "pid": child.pid, "state": str(child.state)}
+            self._out.append(fx.Report(catalogue.CHILD_KILLED, fields))
+            self._out.append(fx.Kill(child.worker_id, "KILL", group=True))
+
+
+def _is_watched(child: Child) -> bool:
+    """The watchdog looks after children whose loop has shown that it runs."""
+    return child.state is ChildState.RUNNING or (child.state is ChildState.STARTING and child.talks)

@@ -89,9 +89,8 @@ def print_fields(fields: Sequence[tuple[str, object]]) -> None:
     for label, value in fields:
         text = printable(value)
         if _on_terminal():
-            line = _styled(f"{label:<{width}}  ", "quiet")
-            line.append_text(_styled(text, _TONES.get(text, "plain")))
-            _console().print(line, soft_wrap=True)
+            shown = (_styled(f"{label:<{width}}  ", "quiet"), _styled(text, _TONES.get(text, "plain")))
+            _console().print(*shown, sep="", soft_wrap=True)
         else:
             click.echo(f"{label:<{width}}  {text}".rstrip())
 
@@ -103,33 +102,32 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]], *, emp
         return
     numeric = [all(isinstance(row[i], int | float) or row[i] is None for row in rows) for i in range(len(headers))]
     cells = [[printable(value) for value in row] for row in rows]
-    if _on_terminal():
-        _print_rich(headers, cells, numeric)
-    else:
-        _print_plain(headers, cells, numeric)
-
-
-def _print_plain(headers: Sequence[str], cells: Sequence[Sequence[str]], numeric: Sequence[bool]) -> None:
     lines = [[header.upper() for header in headers], *cells]
     widths = [max(len(line[i]) for line in lines) for i in range(len(headers))]
-    for line in lines:
-        aligned = (
+    padded = [
+        [
             text.rjust(width) if number else text.ljust(width)
             for text, width, number in zip(line, widths, numeric, strict=True)
-        )
-        click.echo("  ".join(aligned).rstrip())
+        ]
+        for line in lines
+    ]
+    if _on_terminal():
+        _print_styled(padded)
+    else:
+        for line in padded:
+            click.echo("  ".join(line).rstrip())
 
 
-def _print_rich(headers: Sequence[str], cells: Sequence[Sequence[str]], numeric: Sequence[bool]) -> None:
-    from rich import box  # noqa: PLC0415  on terminals only
-    from rich.table import Table  # noqa: PLC0415
+def _print_styled(lines: Sequence[Sequence[str]]) -> None:
+    """Print padded cells with their tones: one line for each row, however narrow the terminal is."""
+    from rich.text import Text  # noqa: PLC0415  on terminals only
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for header, number in zip(headers, numeric, strict=True):
-        table.add_column(header, justify="right" if number else "left", overflow="fold")
-    for row in cells:
-        table.add_row(*(_styled(text, _TONES.get(text, "plain")) for text in row))
-    _console().print(table)
+    console = _console()
+    for position, line in enumerate(lines):
+        tones = ["strong" if position == 0 else _TONES.get(text.strip(), "plain") for text in line]
+        text = Text("  ").join(_styled(text, tone) for text, tone in zip(line, tones, strict=True))
+        text.rstrip()
+        console.print(text, soft_wrap=True)
 
 
 def _on_terminal() -> bool:

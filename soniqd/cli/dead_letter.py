@@ -69,7 +69,10 @@ def replay(
     reasons: tuple[str, ...],
     dry_run: bool,
 ) -> None:
-    """Enqueue dead letters again, as new jobs; the dead letters stay, and count it."""
+    """Enqueue dead letters again, as new jobs.
+
+    The dead letters stay, and count how often they were replayed.
+    """
     if everything == bool(job_ids):
         raise click.UsageError("name either the ids to replay, or --all")
     if not everything and (names or queues or reasons):
@@ -179,5 +182,5 @@ def _row(row: dict[str, Any]) -> tuple[object, ...]:
         row.get("attempts"),
         row.get("resurrection_count"),
         moment(row.get("moved_to_dead_letter_at")),
-        error[0][:_LONGEST_ERROR],
+        error[0] if len(error[0]) <= _LONGEST_ERROR else error[0][: _LONGEST_ERROR - 3] + "...",
     )

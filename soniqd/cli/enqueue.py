@@ -38,7 +38,12 @@ class _ArgumentsType(click.ParamType):  # type: ignore[type-arg]  # generic sinc
 @click.option("--args", "args", type=_ArgumentsType(), default="{}", help="The handler's arguments, a JSON object.")
 @click.option("--queue", type=QUEUE, default="default", show_default=True, help="The queue to store it in.")
 @click.option(
-    "--priority", type=click.IntRange(_SMALLEST, _BIGGEST), default=100, show_default=True, help="Lower runs first."
+    "--priority",
+    type=click.IntRange(_SMALLEST, _BIGGEST),
+    metavar="N",
+    default=100,
+    show_default=True,
+    help="Lower runs first.",
 )
 @click.option("--delay", type=DELAY, help="Run it only after this long: seconds, or 5m, 2h.")
 @click.option("--unique", is_flag=True, help="Not if the same job with the same arguments is queued already.")
@@ -56,7 +61,11 @@ def enqueue(
     unique: bool,
     dedup_key: str | None,
 ) -> None:
-    """Store a job by its task NAME. Whether a worker knows that name is up to the workers."""
+    """Store a job by its task NAME.
+
+    soniqctl imports no jobs modules: what the task declares as its queue, its priority and its number of retries is not
+    known here. Name the queue if only some workers claim from it.
+    """
     if not name.strip() or not queue.strip():
         raise click.UsageError("neither the name nor the queue can be empty")
     job = NewJob(

@@ -93,7 +93,8 @@ def _set_paused(session: Session, name: str, *, paused: bool) -> None:
 def _when(record: ScheduleRecord) -> str:
     spec = record.spec
     if spec.type == "interval":
-        return f"every {duration(float(spec.value))}"
+        seconds = float(spec.value)
+        return f"every {seconds:g}s" if seconds < 60 else f"every {duration(seconds)}"
     return spec.value if spec.timezone == "UTC" else f"{spec.value} {spec.timezone}"
 
 

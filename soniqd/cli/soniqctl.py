@@ -121,7 +121,7 @@ def _tell(ctx: click.Context, error: SoniqError) -> None:
     "--config",
     type=click.Path(dir_okay=False, path_type=Path),
     envvar="SONIQ_CONFIG",
-    help="The daemon's configuration; default /etc/soniq.toml if it can be read.",
+    help="The daemon's configuration; default $SONIQ_CONFIG, or /etc/soniq.toml if it can be read.",
 )
 @click.option("--socket", type=click.Path(path_type=Path), help="The daemon's control socket.")
 @click.option("--database-url", metavar="URL", help="The database, instead of the configured one.")

@@ -22,7 +22,7 @@ _CLEAR = "\x1b[H\x1b[2J"
 
 @click.command()
 @click.option("--watch", is_flag=True, help="Show it again and again, until Ctrl-C.")
-@click.option("--interval", type=DURATION, default=1.0, show_default="1s", help="Pause between two looks with --watch.")
+@click.option("--interval", type=DURATION, default=1.0, help="Pause between two looks with --watch; default: 1s.")
 @json_option
 @click.pass_obj
 def status(session: Session, *, watch: bool, interval: float) -> None:

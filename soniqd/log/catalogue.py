@@ -14,7 +14,7 @@ JOB_FENCED = Event(
 JOB_RETRIED = Event(
     "job_retried",
     WARNING,
-    "{job_name} ({job_id}) failed in attempt {attempt} of {max_attempts}, again in {delay_s:g} s: {error}",
+    "{job_name} ({job_id}) failed in attempt {attempt} of {max_attempts}, again in {delay_s:.1f} s: {error}",
 )
 JOB_DEAD_LETTERED = Event("job_dead_lettered", ERROR, "{job_name} ({job_id}) is a dead letter now, {reason}: {error}")
 JOB_INTERRUPTED = Event("job_interrupted", INFO, "{job_name} ({job_id}) was cut short and is queued again")
@@ -80,7 +80,7 @@ LISTENER_LOST = Event(
 SCHEDULER_LEADS = Event("scheduler_leads", INFO, "this scheduler leads now: it fires what is due")
 SCHEDULER_FOLLOWS = Event("scheduler_follows", INFO, "this scheduler does not lead any more")
 SCHEDULE_FIRED = Event(
-    "schedule_fired", INFO, "schedule {schedule} fired {count} of {job_name}, the last {late_s:.3f} s after its time"
+    "schedule_fired", INFO, "schedule {schedule} enqueued {job_name}, due ticks: {count}, the last {late_s:.3f} s late"
 )
 SCHEDULE_REFUSED = Event("schedule_refused", ERROR, "cannot fire schedule {schedule}: {value!r} means no time: {error}")
 SCHEDULER_DATABASE_LOST = Event("scheduler_database_lost", WARNING, "the scheduler lost the database: {error}")
@@ -117,7 +117,7 @@ DAEMON_STOPPING = Event("daemon_stopping", INFO, "stopping on {reason}: running 
 DAEMON_STOPPING_NOW = Event("daemon_stopping_now", WARNING, "stopping now on {reason}: running jobs are given back")
 DAEMON_STOPPED = Event("daemon_stopped", INFO, "soniqd has stopped with exit code {exit_code}")
 GENERATION_BOOTED = Event(
-    "generation_booted", INFO, "generation {generation} is ready to fork: {tasks} tasks imported in {import_s:.2f} s"
+    "generation_booted", INFO, "generation {generation} is ready to fork, tasks: {tasks}, imported in {import_s:.2f} s"
 )
 GENERATION_HAS_THREADS = Event(
     "generation_has_threads",
@@ -125,7 +125,7 @@ GENERATION_HAS_THREADS = Event(
     "the jobs modules start threads at import ({threads}): each child gets a fresh interpreter instead of a fork",
 )
 BOOT_FAILED = Event("boot_failed", ERROR, "generation {generation} cannot boot: {reason}")
-BOOT_TRACEBACK = Event("boot_traceback", WARNING, "why generation {generation} cannot boot:\n{traceback}")
+BOOT_TRACEBACK = Event("boot_traceback", WARNING, "why generation {generation} cannot boot:")
 FORK_SERVER_LOST = Event(
     "fork_server_lost", ERROR, "the fork server of generation {generation} ended with {cause}: starting it again"
 )

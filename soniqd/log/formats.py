@@ -127,18 +127,23 @@ def _raw_traceback(record: logging.LogRecord) -> Iterator[str]:
         yield "".join(traceback.format_exception(record.exc_info[1])).rstrip("\n")
     elif record.exc_text:
         yield record.exc_text
+    elif isinstance(trace := _event_fields(record).get("traceback"), str):
+        yield trace.rstrip("\n")
     if record.stack_info:
         yield record.stack_info
 
 
 def _fields(record: logging.LogRecord) -> Iterator[tuple[str, Any]]:
     """An event's fields, and what a caller outside soniqd passed as ``extra``."""
-    fields = getattr(record, "fields", None)
-    if isinstance(fields, Mapping):
-        yield from fields.items()
+    yield from _event_fields(record).items()
     for key, value in vars(record).items():
         if key not in _RECORD_ATTRIBUTES:
             yield key, value
+
+
+def _event_fields(record: logging.LogRecord) -> Mapping[str, Any]:
+    fields = getattr(record, "fields", None)
+    return fields if isinstance(fields, Mapping) else {}
 
 
 def _plain(value: Any) -> Any:

@@ -89,6 +89,14 @@ def test_json_keeps_what_a_job_passes_as_extra_but_not_under_a_reserved_name() -
     assert entry["ts_"] == 0
 
 
+def test_a_traceback_of_another_process_is_indented_line_by_line() -> None:
+    other = record("why:")
+    other.__dict__.update(event="boot_traceback", fields={"traceback": "Traceback:\n  File x\x1b\nE: <0>forged\n"})
+    lines = TextFormat("soniqd")(other).splitlines()
+    assert lines[0].endswith("why:")
+    assert lines[1:] == ["    | Traceback:", "    |   File x\\x1b", "    | E: <0>forged"]
+
+
 def test_json_keeps_a_traceback_in_its_record() -> None:
     line = JsonFormat("m")(record(exc_info=raised(ValueError("bad"))))
     assert line.count("\n") == 1

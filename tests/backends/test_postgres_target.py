@@ -47,7 +47,16 @@ def test_an_escaped_password_survives_the_removal_of_an_option():
     assert found.parameters["password"] == "p@/ss"
 
 
-@pytest.mark.parametrize("url", ["postgresql://u:s3cret@host/db?no_such=1", "postgresql://u:s3%zz@h/d"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:s3cret@host/db?no_such=1",
+        "postgresql://u:s3%zz@h/d",
+        "postgresql://u:a@s3cret@h/d",
+        "postgresql://u:a@b/s3cret@h/d",
+        "postgresql://u:a/s3cret@h/d",
+    ],
+)
 def test_an_unusable_url_is_refused_without_its_password(url):
     with pytest.raises(ConfigurationError) as caught:
         target(url)

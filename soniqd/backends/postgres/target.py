@@ -49,6 +49,7 @@ class Target:
 
 def parse_target(url: str, *, connect_timeout_s: float) -> Target:
     """Read a URL; raises ConfigurationError. What the URL says wins over our defaults."""
+    _refuse_unescaped(url)
     url, prepare_threshold = _split_threshold(url)
     try:
         given = conninfo_to_dict(url)
@@ -57,6 +58,15 @@ def parse_target(url: str, *, connect_timeout_s: float) -> Target:
     timeout_s = max(1, round(connect_timeout_s))
     parameters = {**_DEFAULTS, "connect_timeout": timeout_s, **given, "client_encoding": "utf8"}
     return Target(MappingProxyType(parameters), prepare_threshold, _location(given))
+
+
+def _refuse_unescaped(url: str) -> None:
+    """Refuse what libpq would cut in the middle of a password, whose rest would then be shown as a host or a name."""
+    authority, _, path = url.partition("://")[2].partition("?")[0].partition("/")
+    if authority.count("@") > 1 or "@" in path:
+        raise ConfigurationError(
+            'cannot use the database url: there is an "@" or "/" in the user, password or name; write %40 and %2F'
+        )
 
 
 def _split_threshold(url: str) -> tuple[str, int | None]:

@@ -11,7 +11,7 @@ from soniqd import JobContext, Soniq
 
 app = Soniq()
 log = logging.getLogger("demo")
-some = random.Random()  # noqa: S311  a demo's numbers need not be secret
+some = random.SystemRandom()  # has no state that forked workers would share
 
 
 @app.periodic(every=2, name="demo.open_shop")

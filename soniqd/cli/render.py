@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
+from itertools import chain, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -84,15 +85,16 @@ def print_note(text: str) -> None:
 
 
 def print_fields(fields: Sequence[tuple[str, object]]) -> None:
-    """Print labelled values, one a line."""
+    """Print labelled values; further lines of a value are indented below its first, so that none looks like a label."""
     width = max((len(label) for label, _ in fields), default=0)
     for label, value in fields:
-        text = printable(value)
-        if _on_terminal():
-            shown = (_styled(f"{label:<{width}}  ", "quiet"), _styled(text, _TONES.get(text, "plain")))
-            _console().print(*shown, sep="", soft_wrap=True)
-        else:
-            click.echo(f"{label:<{width}}  {text}".rstrip())
+        lines = ["-"] if value is None else [printable(line) for line in str(value).split("\n")]
+        for head, line in zip(chain([label], repeat("")), lines, strict=False):
+            if _on_terminal():
+                shown = (_styled(f"{head:<{width}}  ", "quiet"), _styled(line, _TONES.get(line, "plain")))
+                _console().print(*shown, sep="", soft_wrap=True)
+            else:
+                click.echo(f"{head:<{width}}  {line}".rstrip())
 
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:

@@ -270,6 +270,13 @@ def test_dead_letters_are_listed_without_control_characters(soniqctl, dead):
     assert soniqctl("dead-letter", "list", "--name", "other").stdout == "no dead letters\n"
 
 
+def test_further_lines_of_an_error_are_indented_below_its_first(soniqctl, dead):
+    lines = soniqctl("jobs", "show", dead).stdout.splitlines()
+    [at] = [at for at, line in enumerate(lines) if line.startswith("last_error")]
+    assert lines[at].endswith("  RuntimeError: \\x1b[31mno")
+    assert lines[at + 1] == " " * lines[at].index("RuntimeError") + "more"
+
+
 def test_a_dry_run_replays_nothing(soniqctl, dead):
     assert soniqctl("dead-letter", "replay", "--all", "--dry-run").stdout.endswith("1 dead letter would be replayed\n")
     assert json.loads(soniqctl("jobs", "list", "--status", "queued", "--json").stdout) == []

@@ -87,14 +87,9 @@ def _due_on_grid(spec: ScheduleSpec, next_run: datetime, now: datetime) -> DueTi
 def _due_by_cron(spec: ScheduleSpec, next_run: datetime, now: datetime) -> DueTicks:
     """Look only as far back as ticks are fired one by one; the latest older one is found by looking further back."""
     horizon = now - _ALL_WITHIN
-    ticks: deque[datetime] = deque()
-    if next_run >= horizon:
-        ticks.append(next_run)
-        start = next_run
-    else:
-        ticks.append(_latest_cron_tick(spec, next_run, horizon))
-        start = horizon
-    for tick in _cron_ticks(spec, start):
+    first = next_run if next_run >= horizon else _latest_cron_tick(spec, next_run, horizon)
+    ticks = deque([first])
+    for tick in _cron_ticks(spec, first):
         if tick > now:
             return DueTicks(_chosen(spec, list(ticks), now), tick)
         ticks.append(tick)
@@ -102,7 +97,7 @@ def _due_by_cron(spec: ScheduleSpec, next_run: datetime, now: datetime) -> DueTi
 
 
 def _latest_cron_tick(spec: ScheduleSpec, next_run: datetime, until: datetime) -> datetime:
-    """Return the last tick in [next_run, until], searching backwards in growing steps."""
+    """Return the last tick in [next_run, until), searching backwards in growing steps."""
     back = timedelta(hours=1)
     while (start := until - back) > next_run:
         if (found := _last_before(spec, start, until)) is not None:
@@ -114,7 +109,7 @@ def _latest_cron_tick(spec: ScheduleSpec, next_run: datetime, until: datetime) -
 def _last_before(spec: ScheduleSpec, start: datetime, until: datetime) -> datetime | None:
     found = None
     for tick in _cron_ticks(spec, start):
-        if tick > until:
+        if tick >= until:
             break
         found = tick
     return found

@@ -149,6 +149,10 @@ class Claimer:
         self._give_back_stale(now)
         if self._paused or self._stopped:
             return False
+        if not len(self._tasks):
+            self._news = self._more = False  # no job can be for this worker
+            self._due_at, self._poll_at = math.inf, now + self._options.poll_interval_s
+            return False
         await self._promote(now)
         await self._find_lost_claims(now)
         if self._skipped_threads and self._executor.threads_free > 0:

@@ -218,6 +218,12 @@ def test_ticks_after_an_outage_are_those_that_were_due(expression, zone, gap_s, 
     assert due.next_run == tick
 
 
+def test_a_tick_exactly_an_hour_old_counts_to_the_last_hour():
+    next_run = datetime(2005, 1, 1, 0, 7, tzinfo=UTC)
+    due = next_ticks(cron("*/7 * * * *"), next_run, next_run + timedelta(hours=3))
+    assert [tick.minute for tick in due.fire[:3]] == [0, 7, 14]
+
+
 def test_a_burst_of_missed_ticks_is_bounded():
     due = next_ticks(every(1), NOON - timedelta(days=365), NOON)
     assert len(due.fire) == 3602

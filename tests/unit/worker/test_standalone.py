@@ -45,6 +45,11 @@ async def test_until_empty_runs_what_can_run_now_and_returns(rig: Rig):
     assert [await rig.status(job_id) for job_id in (now, again, later)] == ["done", "done", "queued"]
 
 
+async def test_until_empty_returns_where_no_task_is_declared(rig: Rig):
+    await rig.enqueue("somebody_elses")
+    await asyncio.wait_for(stand_alone(rig, rig.worker(until_empty=True)), 10)
+
+
 async def test_until_empty_waits_for_what_it_started(rig: Rig):
     async def chain():
         await rig.enqueue("work")

@@ -1,8 +1,9 @@
 -- name: enqueue_one
 -- store a job and tell listeners
+-- Here and below the clock is read for "now" last, so that a delay of nothing is over.
 WITH due AS MATERIALIZED (
-  SELECT clock_timestamp() AS now,
-         coalesce(%(run_at)s::timestamptz, clock_timestamp() + %(delay_s)s::float8 * interval '1 second') AS at
+  SELECT coalesce(%(run_at)s::timestamptz, clock_timestamp() + %(delay_s)s::float8 * interval '1 second') AS at,
+         clock_timestamp() AS now
 ), stored AS (
   INSERT INTO soniq_jobs (id, job_name, args, args_hash, max_attempts, priority, queue, producer_id,
                           scheduled_at, due_at)
@@ -20,8 +21,8 @@ FROM stored;
 -- name: enqueue_many
 -- store jobs and tell listeners
 WITH wanted AS MATERIALIZED (
-  SELECT n.*, clock_timestamp() AS now,
-         coalesce(n.run_at, clock_timestamp() + n.delay_s * interval '1 second') AS due
+  SELECT n.*, coalesce(n.run_at, clock_timestamp() + n.delay_s * interval '1 second') AS due,
+         clock_timestamp() AS now
   FROM unnest(
     %(ids)s::uuid[], %(names)s::text[], %(args)s::text[], %(args_hashes)s::text[], %(max_attempts)s::int[],
     %(priorities)s::int[], %(queues)s::text[], %(producer_ids)s::text[], %(run_ats)s::timestamptz[],
@@ -53,8 +54,8 @@ SELECT pg_notify('soniq_new_job', queue) FROM unnest(%(queues)s::text[]) AS q (q
 -- name: enqueue_keyed
 -- store jobs unless a queued twin holds their key, and tell listeners
 WITH wanted AS MATERIALIZED (
-  SELECT n.*, clock_timestamp() AS now,
-         coalesce(n.run_at, clock_timestamp() + n.delay_s * interval '1 second') AS due
+  SELECT n.*, coalesce(n.run_at, clock_timestamp() + n.delay_s * interval '1 second') AS due,
+         clock_timestamp() AS now
   FROM unnest(
     %(ids)s::uuid[], %(names)s::text[], %(args)s::text[], %(args_hashes)s::text[], %(max_attempts)s::int[],
     %(priorities)s::int[], %(queues)s::text[], %(producer_ids)s::text[], %(run_ats)s::timestamptz[],

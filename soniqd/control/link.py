@@ -31,7 +31,8 @@ class State:
 
     ``phase`` is one of starting, running, paused, draining, waiting_for_database, leading, following.
     ``done`` and ``failed`` count outcomes since it started; ``running`` names the jobs in flight, oldest first, cut
-    to the first few.
+    to the first few. ``looked_s`` is when a claim was last answered (CLOCK_MONOTONIC, which all processes of a host
+    share), with jobs or with none; None before the first.
     """
 
     phase: str
@@ -40,6 +41,7 @@ class State:
     done: int = 0
     failed: int = 0
     running: tuple[str, ...] = ()
+    looked_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

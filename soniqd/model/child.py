@@ -12,8 +12,39 @@ Role = Literal["worker", "scheduler"]
 
 
 @dataclass(frozen=True, slots=True)
+class ProcessAttributes:
+    """What the kernel is told about a child before any of its work begins; None and empty leave things as they are.
+
+    ``rlimits`` has names as in resource(3) without RLIMIT_ (``nofile``), -1 for no limit; ``user`` and ``group`` need a
+    master that is root.
+    """
+
+    env: tuple[tuple[str, str], ...] = ()
+    nice: int | None = None
+    cpu_affinity: tuple[int, ...] = ()
+    rlimits: tuple[tuple[str, int], ...] = ()
+    user: str | None = None
+    group: str | None = None
+    umask: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recycling:
+    """When a healthy child is replaced; 0 is never. ``max_memory_bytes`` counts what is private to the process."""
+
+    max_jobs: int = 0
+    max_age_s: float = 0.0
+    max_memory_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class GroupPlan:
-    """A group of equal children. ``hang_timeout_s`` 0 switches the hang watchdog off."""
+    """A group of equal children.
+
+    ``hang_timeout_s`` 0 switches the hang watchdog off; ``block_warning_s`` is after how long a blocked loop is
+    reported, 0 is never; ``stop_signal_timeout_s`` is what a child gets beyond its drain timeout before it is killed;
+    ``connections`` is the most database connections that one child of it opens.
+    """
 
     role: Role
     name: str
@@ -22,6 +53,11 @@ class GroupPlan:
     queues: tuple[str, ...] = ()
     drain_timeout_s: float = 30.0
     hang_timeout_s: float = 0.0
+    block_warning_s: float = 1.0
+    stop_signal_timeout_s: float = 5.0
+    connections: int = 0
+    recycling: Recycling = Recycling()
+    attributes: ProcessAttributes = ProcessAttributes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +72,10 @@ class ChildSpec:
     concurrency: int = 1
     queues: tuple[str, ...] = ()
     drain_timeout_s: float = 30.0
+    block_warning_s: float = 1.0
+    stop_signal_timeout_s: float = 5.0
+    connections: int = 0
+    attributes: ProcessAttributes = ProcessAttributes()
 
     @property
     def slot(self) -> Slot:

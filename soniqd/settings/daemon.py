@@ -30,6 +30,12 @@ class SoniqdTable(_Table):
         None, description="group that may use the control socket; the process's own if unset"
     )
     drain_timeout: Duration = Field(30.0, description="how long running jobs may finish before they are given back")
+    probation: Duration = Field(
+        5.0, description="how long the first new worker of each group has to last before a reload replaces the others"
+    )
+    failure_jump: float = Field(
+        0.25, ge=0, le=1, description="a reload is taken back when new workers fail this share of runs more; 1 is never"
+    )
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)] = Field(
         "INFO", description="least level that is logged"
     )
@@ -50,6 +56,9 @@ class DatabaseTable(_Table):
     pool_min_size: int = Field(1, ge=0, le=100, description="connections that a child keeps open")
     pool_max_size: int = Field(20, ge=1, le=200, description="connections that a child may open at most")
     pool_headroom: int = Field(2, ge=0, le=50, description="connections needed beside one for each concurrent job")
+    max_connections: int | None = Field(
+        None, ge=1, description="most connections that all processes of this host open together; unset: as many as fit"
+    )
     connect_timeout: Duration = Field(5.0, description="how long one attempt to connect may take")
     statement_timeout: Duration = Field(30.0, description="deadline of each statement of soniqd's own; 0 is none")
 

@@ -74,10 +74,23 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class ReloadEnded:
-    """The reload to ``attempted`` has ended; ``generation`` is in force, and ``error`` says why if that is another."""
+    """The reload to ``attempted`` has ended; ``generation`` is in force, and ``error`` says why if that is another.
+
+    ``kept`` counts children that were not affected and stayed.
+    """
 
     attempted: int
     generation: int
+    replaced: int
+    error: str | None
+    kept: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RestartEnded:
+    """The rolling restart ``request`` has ended; ``error`` says why if not everything was replaced."""
+
+    request: int
     replaced: int
     error: str | None
 
@@ -97,4 +110,6 @@ class Finish:
     exit_code: int
 
 
-Effect = Boot | Retire | Fork | Drain | SetPaused | Kill | Forget | Release | ReloadEnded | Report | Finish
+Effect = (
+    Boot | Retire | Fork | Drain | SetPaused | Kill | Forget | Release | ReloadEnded | RestartEnded | Report | Finish
+)

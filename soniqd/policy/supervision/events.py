@@ -10,9 +10,10 @@ from soniqd.model.child import ExitCause, GroupPlan
 
 @dataclass(frozen=True, slots=True)
 class Booted:
-    """A generation's jobs modules are imported."""
+    """A generation's jobs modules are imported. Equal ``fingerprint``s mean equal code; "" equals nothing."""
 
     generation: int
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +95,57 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Reload:
-    """Replace every child by one of a new generation, under a possibly changed plan; ends a reload under way."""
+    """Roll a new generation out, under a possibly changed plan; ends a reload under way.
+
+    Only what is affected is replaced: groups whose plan changed, and every group if the code did (fingerprints differ)
+    or with ``everything`` (somebody asked for it, or settings changed that every child depends on).
+    First one child of each affected group has to last ``probation_s`` beside the old ones. A new generation fails when
+    its share of failed runs is ``failure_jump`` above the old one's (1: never for that).
+    """
 
     plan: tuple[GroupPlan, ...]
+    everything: bool = False
+    probation_s: float = 0.0
+    failure_jump: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """Replace the children of these groups, place by place and replacement first, by fresh ones of the same code."""
+
+    request: int
+    groups: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Run so many children in a group, until a reload says otherwise."""
+
+    group: str
+    processes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What one child has done and holds; ``memory_bytes`` None if it was not measured this time."""
+
+    done: int
+    failed: int
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What the children have done and hold, by ``worker_id``; told every few seconds."""
+
+    values: Mapping[str, Usage]
+
+
+@dataclass(frozen=True, slots=True)
+class Budgeted:
+    """The most database connections that all children together may hold from now on; None: no bound."""
+
+    max_connections: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +180,10 @@ Event = (
     | Ticks
     | Stop
     | Reload
+    | Restart
+    | Scale
+    | Measured
+    | Budgeted
     | Pause
     | Resume
     | Elapsed

@@ -6,7 +6,7 @@ version in its first message. The conversation:
     master                                fork server
     Boot                            ->    imports the jobs modules
                                     <-    Booted | BootFailed
-    Fork + [link fd, tick fd]       ->    forks twice; the child is adopted by the master (child subreaper)
+    Fork + ChildDescriptors         ->    forks twice; the child is adopted by the master (child subreaper)
                                     <-    Forked | ForkFailed
     (end of file)                   ->    leaves
 """
@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from soniqd.errors import ControlError
-from soniqd.model.child import ChildSpec, Role, Slot
+from soniqd.model.child import ChildSpec, ProcessAttributes, Role, Slot
 
 __all__ = [
     "MAX_PACKET",
@@ -26,6 +26,7 @@ __all__ = [
     "Boot",
     "BootFailed",
     "Booted",
+    "ChildDescriptors",
     "ChildSpec",
     "Fork",
     "ForkFailed",
@@ -37,7 +38,7 @@ __all__ = [
     "encode",
 ]
 
-PROTOCOL = 1
+PROTOCOL = 2
 MAX_PACKET = 128 * 1024
 
 
@@ -74,9 +75,22 @@ class BootFailed:
     protocol: int = PROTOCOL
 
 
+class ChildDescriptors(NamedTuple):
+    """What comes beside a :class:`Fork`, in this order.
+
+    ``link``: the child's end of its stream socket (:mod:`soniqd.control.link`). ``memory`` and ``blackbox``: see
+    :mod:`soniqd.control.memory`. ``tap``: a datagram socket for log lines, the same one for all children of a master.
+    """
+
+    link: int
+    memory: int
+    blackbox: int
+    tap: int
+
+
 @dataclass(frozen=True, slots=True)
 class Fork:
-    """Make a child. The packet carries two descriptors: the child's end of its link, and its tick memory."""
+    """Make a child. The packet carries its :class:`ChildDescriptors`."""
 
     request: int
     spec: ChildSpec
@@ -126,11 +140,20 @@ def decode(packet: bytes) -> Message:
         fields = json.loads(packet)
         cls = _TYPES[fields.pop("type")]
         if "spec" in fields:
-            fields["spec"] = ChildSpec(**_tuples(fields["spec"]))
+            fields["spec"] = _spec(_tuples(fields["spec"]))
         message: Message = cls(**_tuples(fields))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ControlError(f"cannot read a fork server packet: {error}") from error
     return message
+
+
+def _spec(fields: dict[str, Any]) -> ChildSpec:
+    attributes = {name: _frozen(value) for name, value in fields.pop("attributes").items()}
+    return ChildSpec(**fields, attributes=ProcessAttributes(**attributes))
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
 def _tuples(fields: dict[str, Any]) -> dict[str, Any]:

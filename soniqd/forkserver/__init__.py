@@ -17,7 +17,7 @@ child, and is then an ordinary child of the master.
 
 A fork is a double fork: the intermediate process tells the child's pid and ends, so that the child is adopted by the
 nearest subreaper, the master. ``Forked`` is sent after the intermediate was reaped, hence after the adoption. The
-child has its own process group, default signal handling, fresh random state, and only the two descriptors that came
+child has its own process group, default signal handling, fresh random state, and only the descriptors that came
 with the request; it ends in ``os._exit``, never in the fork server's own stack.
 
 Failure model: a module that cannot be imported costs this generation, never the running one. The end of the socket

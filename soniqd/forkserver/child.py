@@ -7,11 +7,11 @@ import gc
 import logging
 import os
 import signal
-import socket
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
 
+from soniqd.control.fork import ChildDescriptors
 from soniqd.forkserver.boot import Generation
 from soniqd.log import catalogue, emit
 from soniqd.log.setup import configure_logging
@@ -19,17 +19,15 @@ from soniqd.model.child import ChildSpec
 from soniqd.roles import run_child
 
 _EX_SOFTWARE = 70
-_STDERR = 2
 _MASTERS_SIGNALS = (signal.SIGINT, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU)
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A child to be, with its end of the link and its tick memory."""
+    """A child to be, and what it shares with the master."""
 
     spec: ChildSpec
-    link_fd: int
-    tick_fd: int
+    descriptors: ChildDescriptors
 
 
 def enter_child(request: Request, generation: Generation) -> int:
@@ -38,15 +36,15 @@ def enter_child(request: Request, generation: Generation) -> int:
         with suppress(PermissionError):  # the leader of a session has its own group already
             os.setpgid(0, 0)
         reset_signals()
-        faulthandler.enable(file=_STDERR, all_threads=True)  # SIGABRT: dump every stack, then die of it
+        # SIGABRT: dump every stack, then die of it
+        faulthandler.enable(file=request.descriptors.blackbox, all_threads=True)
         reseed_random()
         gc.enable()
         log = generation.settings.soniqd
         configure_logging(log.log_level, log.log_format, slot=request.spec.slot)
         return run_child(
             request.spec,
-            link=socket.socket(fileno=request.link_fd),
-            tick_fd=request.tick_fd,
+            descriptors=request.descriptors,
             settings=generation.settings,
             jobs=generation.jobs,
         )

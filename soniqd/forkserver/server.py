@@ -16,6 +16,7 @@ from setproctitle import setproctitle
 
 from soniqd.control.fork import (
     MAX_PACKET,
+    ChildDescriptors,
     Fork,
     Forked,
     ForkFailed,
@@ -31,7 +32,7 @@ from soniqd.forkserver.fitting import fitting
 from soniqd.forkserver.forking import fork_orphan
 from soniqd.log import catalogue, emit
 
-_DESCRIPTORS = 2
+_DESCRIPTORS = len(ChildDescriptors._fields)
 _EX_CONFIG = 78
 
 
@@ -87,7 +88,7 @@ class ForkServer:
             raise ControlError(f"cannot serve {type(fork).__name__}: a fork server takes Fork only")
         if len(descriptors) != _DESCRIPTORS:
             return ForkFailed(fork.request, f"{len(descriptors)} descriptors came with the request, not {_DESCRIPTORS}")
-        request = Request(fork.spec, link_fd=descriptors[0], tick_fd=descriptors[1])
+        request = Request(fork.spec, ChildDescriptors(*descriptors))
         if self._exec_child:
             self._become(fork.request, request, generation)
         if threads := inspection.running_threads():

@@ -13,6 +13,8 @@ import uvloop
 
 from soniqd.backends import StorageBackend
 from soniqd.control import link as wire
+from soniqd.control.fork import ChildDescriptors
+from soniqd.control.memory import ChildMemory
 from soniqd.errors import ConfigurationError, DatabaseError
 from soniqd.log import catalogue, emit
 from soniqd.log.redact import redact
@@ -47,16 +49,18 @@ def preload(settings: DaemonSettings) -> None:
     make_backend(settings.database)
 
 
-def run_child(spec: ChildSpec, *, link: socket.socket, tick_fd: int, settings: DaemonSettings, jobs: LoadedJobs) -> int:
+def run_child(spec: ChildSpec, *, descriptors: ChildDescriptors, settings: DaemonSettings, jobs: LoadedJobs) -> int:
     """Be this child until it is done; return the process's exit code, to be given to ``os._exit``.
 
     The loop is left as it is: what still runs in it or in its threads ends with the process.
     """
+    link = socket.socket(fileno=descriptors.link)
+    memory = ChildMemory(descriptors.memory)
     guard = Guard()
     guard.watch_link(link, drain_timeout_s=spec.drain_timeout_s)
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
-    child = Child(spec, link=link, tick_fd=tick_fd, settings=settings, jobs=jobs, guard=guard, loop=loop)
+    child = Child(spec, link=link, memory=memory, settings=settings, jobs=jobs, guard=guard, loop=loop)
     try:
         return loop.run_until_complete(child.run())
     finally:
@@ -71,7 +75,7 @@ class Child:
         spec: ChildSpec,
         *,
         link: socket.socket,
-        tick_fd: int,
+        memory: ChildMemory,
         settings: DaemonSettings,
         jobs: LoadedJobs,
         guard: Guard,
@@ -91,7 +95,7 @@ class Child:
         self._leaving = asyncio.Event()
         self._overdue = asyncio.Event()
         self._heartbeat: asyncio.Task[None] | None = None
-        self._tick = Tick(tick_fd, loop)
+        self._tick = Tick(memory, loop)
         self._link = Link(link, loop, on_message=self._obey, on_lost=self._orphaned)
         self._reporter = Reporter(spec, loop, observe=self._state, send=self._link.send)
 

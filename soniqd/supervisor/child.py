@@ -1,36 +1,31 @@
-"""The master's end of one child: its link, its tick memory, its pid."""
+"""The master's end of one child: its link, its box, its pid."""
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import mmap
-import os
 import signal
 import socket
-import struct
 import time
 from collections.abc import Callable
 
 from soniqd.control import link
+from soniqd.control.fork import ChildDescriptors
 from soniqd.errors import ControlError
 from soniqd.model.child import ChildSpec, ExitCause
+from soniqd.supervisor.box import Box
 from soniqd.supervisor.reaper import Reaper
 
-TICK_BYTES = 8
 _MAX_UNSENT = 64 * 1024
 _LAST_READS = 64
-_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-"""A tick memory that a child could truncate would kill the master that reads it (mmap(2), SIGBUS)."""
 
 OnMessage = Callable[[str, link.Message], None]
 OnExit = Callable[[str, ExitCause], None]
 
 
 class ChildProcess:
-    """One child. Its far ends (:attr:`far_link`, :attr:`tick_fd`) go to the fork server, then are closed here."""
+    """One child. ``tap_fd`` is the children's end of the tap; it stays the caller's."""
 
-    def __init__(self, spec: ChildSpec, loop: asyncio.AbstractEventLoop, reaper: Reaper) -> None:
+    def __init__(self, spec: ChildSpec, loop: asyncio.AbstractEventLoop, reaper: Reaper, *, tap_fd: int) -> None:
         self.spec = spec
         self.pid: int | None = None
         self.state = link.State(phase="starting")
@@ -40,12 +35,9 @@ class ChildProcess:
         self._reaper = reaper
         self._link, self.far_link = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._link.setblocking(False)
-        self.tick_fd = -1
+        self._tap_fd = tap_fd
         try:
-            self.tick_fd = os.memfd_create("soniqd-tick", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-            os.ftruncate(self.tick_fd, TICK_BYTES)
-            fcntl.fcntl(self.tick_fd, fcntl.F_ADD_SEALS, _SEALS)
-            self._tick = mmap.mmap(self.tick_fd, TICK_BYTES, access=mmap.ACCESS_READ)
+            self.box = Box.create(spec.concurrency)
         except OSError:
             self._link.close()
             self.far_ends_sent()
@@ -55,12 +47,13 @@ class ChildProcess:
         self._on_message: OnMessage | None = None
         self._linked = True
 
+    def far_ends(self) -> ChildDescriptors:
+        """Return what the child is to have."""
+        return ChildDescriptors(self.far_link.fileno(), self.box.memory_fd, self.box.blackbox_fd, self._tap_fd)
+
     def far_ends_sent(self) -> None:
-        """Close this process's copies of what the child has now: else the child's end of file would never come."""
+        """Close this process's copy of the child's end of the link: else the child's end of file would never come."""
         self.far_link.close()
-        if self.tick_fd >= 0:
-            os.close(self.tick_fd)
-            self.tick_fd = -1
 
     def adopt(self, pid: int, *, on_message: OnMessage, on_exit: OnExit) -> None:
         """Begin to watch and to listen. ``on_exit`` is called once, after every message that the child has sent."""
@@ -72,8 +65,7 @@ class ChildProcess:
     @property
     def tick(self) -> int:
         """The child's tick counter."""
-        value: int = struct.unpack("<Q", self._tick[:TICK_BYTES])[0]
-        return value
+        return self.box.memory.tick
 
     def send(self, message: link.Message) -> None:
         """Send without ever waiting. A child that reads nothing loses messages past a bound; it is hung then anyway."""
@@ -92,8 +84,7 @@ class ChildProcess:
         """Give every descriptor back; a living child sees the end of its link and leaves."""
         self.far_ends_sent()
         self._unlink()
-        if not self._tick.closed:
-            self._tick.close()
+        self.box.close()
 
     def _exited(self, cause: ExitCause, on_exit: OnExit) -> None:
         try:

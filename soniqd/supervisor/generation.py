@@ -182,7 +182,7 @@ class Generation:
         request = self._next_request
         self._next_request += 1
         packet = wire.encode(wire.Fork(request, child.spec))
-        socket.send_fds(server.sock, [packet], [child.far_link.fileno(), child.tick_fd])
+        socket.send_fds(server.sock, [packet], child.far_ends())
         child.far_ends_sent()
         server.requests[request] = child
         self._loop.call_later(FORK_TIMEOUT_S, self._check_answered, server, request)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import signal
+import socket
 import time
 import uuid
 from pathlib import Path
@@ -60,6 +61,7 @@ class Master:
         self._notifier = notifier
         self._loop = asyncio.get_running_loop()
         self.reaper = Reaper(self._loop)
+        self._tap, self._far_tap = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._finished: asyncio.Future[int] = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
         self._announced = False
@@ -194,7 +196,7 @@ class Master:
 
     def _fork(self, effect: fx.Fork) -> None:
         try:
-            child = ChildProcess(effect.spec, self._loop, self.reaper)
+            child = ChildProcess(effect.spec, self._loop, self.reaper, tap_fd=self._far_tap.fileno())
         except OSError as error:  # no descriptors, no memory: the other effects must still be carried out
             self.tell(ev.ForkFailed(effect.spec.worker_id, error.strerror or str(error)))
             return
@@ -360,6 +362,8 @@ class Master:
             emit(catalogue.DUTY_FAILED, duty="close the database", error=str(error))
         self.reaper.reap()
         self.reaper.close()
+        self._tap.close()
+        self._far_tap.close()
 
 
 def _ledger_times(settings: DaemonSettings) -> LedgerTimes:

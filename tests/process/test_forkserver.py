@@ -80,7 +80,7 @@ def test_an_application_with_thousands_of_tasks_boots(masters, write_module, set
     assert booted.tasks[-1] == "..."
 
 
-@pytest.mark.parametrize("other", [{"version": "0.0.9"}, {"protocol": 2, "novelty": True}])
+@pytest.mark.parametrize("other", [{"version": "0.0.9"}, {"protocol": wire.PROTOCOL + 1, "novelty": True}])
 def test_another_release_is_told_what_to_install_where(masters, settings_for, other):
     master = masters(settings_for("greeter"))
     master.send(packet(master, **other))

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-import mmap
 import os
 import select
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import time
@@ -20,6 +18,7 @@ from typing import Any, TypeVar
 
 from soniqd.control import fork as wire
 from soniqd.control import link
+from soniqd.control.memory import MasterMemory, create_blackbox, create_memory, read_blackbox
 from soniqd.model.child import ChildSpec
 from soniqd.settings import DaemonSettings, dump_settings
 from soniqd.version import __version__
@@ -43,16 +42,26 @@ class StubChild:
         self.spec = spec
         self.pid = 0
         self.link, self.far_link = socket.socketpair()
-        self.tick_fd = os.memfd_create("tick")
-        os.ftruncate(self.tick_fd, 8)
-        self._tick = mmap.mmap(self.tick_fd, 8)
+        self.memory_fd = create_memory(spec.concurrency)
+        self.blackbox_fd = create_blackbox()
+        self.memory = MasterMemory(self.memory_fd)
+        self.tap, self._far_tap = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._buffer = b""
         self._status: os.waitid_result | None = None
         self.heard: list[link.Message] = []
 
     @property
     def tick(self) -> int:
-        return struct.unpack("<Q", self._tick[:8])[0]
+        return self.memory.tick
+
+    @property
+    def stacks(self) -> str:
+        """What has come into its black box since this was last asked."""
+        return read_blackbox(self.blackbox_fd)
+
+    @property
+    def far_ends(self) -> wire.ChildDescriptors:
+        return wire.ChildDescriptors(self.far_link.fileno(), self.memory_fd, self.blackbox_fd, self._far_tap.fileno())
 
     @property
     def title(self) -> str:
@@ -115,11 +124,14 @@ class StubChild:
 
     def far_ends_sent(self) -> None:
         self.far_link.close()
-        os.close(self.tick_fd)
+        self._far_tap.close()
 
     def end(self) -> None:
         self.link.close()
-        self._tick.close()
+        self.tap.close()
+        self.memory.close()
+        os.close(self.memory_fd)
+        os.close(self.blackbox_fd)
         if self.pid and self._status is None:
             try:
                 self.kill()
@@ -189,7 +201,7 @@ class ForkMaster:
         return child
 
     def request(self, child: StubChild) -> None:
-        self.send(wire.encode(wire.Fork(1, child.spec)), (child.far_link.fileno(), child.tick_fd))
+        self.send(wire.encode(wire.Fork(1, child.spec)), child.far_ends)
         child.far_ends_sent()
 
     @property

@@ -1,35 +1,34 @@
 import asyncio
-import mmap
 import os
-import struct
 
 import pytest
 
+from soniqd.control.memory import ChildMemory, MasterMemory, create_memory
 from soniqd.roles import tick
-from soniqd.roles.tick import TICK_BYTES, Tick
+from soniqd.roles.tick import Tick
 from tests.support.waiting import eventually
 
 
 @pytest.fixture
-def memory():
-    """Shared memory with the counter of eight bytes, and its descriptor."""
-    fd = os.memfd_create("tick")
-    os.ftruncate(fd, TICK_BYTES)
-    view = mmap.mmap(fd, TICK_BYTES)
-    yield fd, lambda: struct.unpack("<Q", view[:TICK_BYTES])[0]
-    view.close()
+def sides():
+    """Both sides of one memory."""
+    fd = create_memory(slots=1)
+    child, master = ChildMemory(fd), MasterMemory(fd)
     os.close(fd)
+    yield child, master
+    child.close()
+    master.close()
 
 
-async def test_the_counter_grows_while_the_loop_goes_round_and_stops_with_it(memory, monkeypatch):
+async def test_the_counter_grows_while_the_loop_goes_round_and_stops_with_it(sides, monkeypatch):
     monkeypatch.setattr(tick, "TICK_INTERVAL_S", 0.001)
-    fd, count = memory
-    ticking = Tick(fd, asyncio.get_running_loop())
+    child, master = sides
+    ticking = Tick(child, asyncio.get_running_loop())
     ticking.start()
-    assert count() == 1
-    await eventually(lambda: count() > 3)
+    assert master.tick == 1
+    await eventually(lambda: master.tick > 3)
     ticking.stop()
-    last = count()
+    last = master.tick
     rounds = iter(range(20))
     await eventually(lambda: next(rounds) > 15)
-    assert count() == last
+    assert master.tick == last

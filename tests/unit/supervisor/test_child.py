@@ -17,14 +17,15 @@ from tests.support.waiting import eventually
 @pytest.fixture
 async def child():
     loop = asyncio.get_running_loop()
-    child = ChildProcess(ChildSpec("worker", "default", 1, 1, "w1"), loop, Reaper(loop))
+    child = ChildProcess(ChildSpec("worker", "default", 1, 1, "w1"), loop, Reaper(loop), tap_fd=0)
     yield child
     child.close()
 
 
 async def test_a_child_cannot_truncate_the_memory_that_the_master_reads(child):
-    with pytest.raises(PermissionError):
-        os.ftruncate(child.tick_fd, 0)
+    for fd in (child.box.memory_fd, child.box.blackbox_fd):
+        with pytest.raises(PermissionError):
+            os.ftruncate(fd, 0)
     assert child.tick == 0
 
 

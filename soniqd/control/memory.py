@@ -1,0 +1,182 @@
+"""What a child shares with its master in memory: they read it whatever state the other one is in.
+
+Two files that exist in memory only (memfd_create(2)), made by the master for each child, of a sealed size: a child
+that could shorten them would kill the master that reads them (mmap(2), SIGBUS), one that could extend them would take
+memory without a bound.
+
+The *memory* is mapped by both. Each field has one writer, and is one store of a machine word, so that a reader sees
+the old value or the new one:
+
+======  ===========  =====  =============================================================================
+offset  field        by     meaning
+======  ===========  =====  =============================================================================
+0       tick         child  grows while the event loop goes round
+8       asked        both   the master adds one to ask for all stacks
+16      answered     child  ``asked`` as it was when the stacks were last written to the black box
+24      blocker      child  1 + the number of the slot whose job blocks the event loop; 0: none is known
+64...   slots        child  48 bytes for each job that may run at once: when it started (nanoseconds of
+                            CLOCK_MONOTONIC; 0: the slot is free), then its id as text
+======  ===========  =====  =============================================================================
+
+A slot's id is written before its start and stays when the slot is freed. Thus a child that was killed at any moment
+leaves the jobs that really ran, and nothing else.
+
+The *black box* is a file for stack dumps, as an aircraft has for its last moments: written by signal handlers and by
+threads in need, read by the master. Both use one file position, which says how much was written; the master puts it
+back when it has read. What does not fit is lost.
+
+Neither side believes the other one: whatever the bytes are, they are only ever numbers and text.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import struct
+import time
+from typing import NamedTuple
+
+BLACKBOX_BYTES = 256 * 1024
+
+_TICK = struct.Struct("=Q")
+_ASKED_AT, _ANSWERED_AT, _BLOCKER_AT, _SLOTS_AT = 8, 16, 24, 64
+_SLOT = struct.Struct("=Q36s4x")
+_ID_OFFSET = 8
+_ID = struct.Struct("=36s")
+_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+
+
+class RunningJob(NamedTuple):
+    """A job in its slot. ``job_id`` is the child's word for it: not yet known to be an id."""
+
+    job_id: str
+    started_ns: int
+
+
+def create_memory(slots: int) -> int:
+    """Return the descriptor of memory for a child that runs so many jobs at once; raises OSError."""
+    return _create("soniqd-memory", _SLOTS_AT + slots * _SLOT.size)
+
+
+def create_blackbox() -> int:
+    """Return the descriptor of an empty black box; raises OSError."""
+    return _create("soniqd-blackbox", BLACKBOX_BYTES)
+
+
+def _create(name: str, size: int) -> int:
+    fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.ftruncate(fd, size)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+class _Mapped:
+    def __init__(self, fd: int) -> None:
+        self._memory = mmap.mmap(fd, 0)
+        self._slots = (len(self._memory) - _SLOTS_AT) // _SLOT.size
+
+    def close(self) -> None:
+        """Unmap it."""
+        self._memory.close()
+
+    @property
+    def asked(self) -> int:
+        """How often the master has asked for stacks."""
+        return self._word(_ASKED_AT)
+
+    def _word(self, offset: int) -> int:
+        value: int = _TICK.unpack_from(self._memory, offset)[0]
+        return value
+
+
+class ChildMemory(_Mapped):
+    """The child's side. Slots belong to the thread of its event loop."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__(fd)
+        self._free = list(range(self._slots))
+        self._ticks = 0
+
+    def tick(self) -> None:
+        """Say that the event loop goes round."""
+        self._ticks += 1
+        _TICK.pack_into(self._memory, 0, self._ticks)
+
+    def begin(self, job_id: str) -> int | None:
+        """Note that a job runs from now on; returns its slot, None where all are taken."""
+        if not self._free:
+            return None
+        slot = self._free.pop()
+        offset = _SLOTS_AT + slot * _SLOT.size
+        _ID.pack_into(self._memory, offset + _ID_OFFSET, job_id.encode())
+        _TICK.pack_into(self._memory, offset, time.monotonic_ns())
+        return slot
+
+    def end(self, slot: int | None) -> None:
+        """Note that the job in a slot runs no more."""
+        if slot is not None:
+            _TICK.pack_into(self._memory, _SLOTS_AT + slot * _SLOT.size, 0)
+            self._free.append(slot)
+
+    def set_blocker(self, slot: int | None) -> None:
+        """Name the job that blocks the event loop, by its slot."""
+        _TICK.pack_into(self._memory, _BLOCKER_AT, 0 if slot is None else slot + 1)
+
+    def answer(self, asked: int) -> None:
+        """Say that the stacks asked for are in the black box."""
+        _TICK.pack_into(self._memory, _ANSWERED_AT, asked)
+
+
+class MasterMemory(_Mapped):
+    """The master's side."""
+
+    @property
+    def tick(self) -> int:
+        """The child's tick counter."""
+        return self._word(0)
+
+    @property
+    def answered(self) -> int:
+        """Which question about stacks the child has answered last."""
+        return self._word(_ANSWERED_AT)
+
+    def ask(self) -> int:
+        """Ask for the stacks of threads and tasks; returns what ``answered`` will be."""
+        asked = (self.asked + 1) & 0xFFFFFFFFFFFFFFFF
+        _TICK.pack_into(self._memory, _ASKED_AT, asked)
+        return asked
+
+    def running(self) -> list[RunningJob]:
+        """Return the jobs that run, or ran when the child ended, oldest first."""
+        jobs = [self._job(slot) for slot in range(self._slots)]
+        return sorted((job for job in jobs if job is not None), key=lambda job: job.started_ns)
+
+    def blocker(self) -> RunningJob | None:
+        """Return the job that blocks the event loop, if there is one and it is known."""
+        number = self._word(_BLOCKER_AT)
+        return self._job(number - 1) if 0 < number <= self._slots else None
+
+    def _job(self, slot: int) -> RunningJob | None:
+        started_ns, raw = _SLOT.unpack_from(self._memory, _SLOTS_AT + slot * _SLOT.size)
+        return RunningJob(raw.rstrip(b"\0").decode("ascii", "replace"), started_ns) if started_ns else None
+
+
+def read_blackbox(fd: int) -> str:
+    """Take what was written out of a black box."""
+    written = min(os.lseek(fd, 0, os.SEEK_CUR), BLACKBOX_BYTES)
+    text = os.pread(fd, written, 0).decode(errors="replace") if written > 0 else ""
+    os.lseek(fd, 0, os.SEEK_SET)
+    return text.replace("\0", "")
+
+
+def write_blackbox(fd: int, text: str) -> None:
+    """Add text; what does not fit is lost."""
+    data = text.encode(errors="replace")
+    room = BLACKBOX_BYTES - os.lseek(fd, 0, os.SEEK_CUR)
+    if room > 0:
+        os.write(fd, data[:room])

@@ -31,6 +31,11 @@ class LineBuffer:
         """Bytes of a line that is not complete yet."""
         return len(self._pending)
 
+    @property
+    def rest(self) -> bytes:
+        """What was fed and not yet taken as a line."""
+        return bytes(self._pending)
+
     def feed(self, data: bytes) -> None:
         """Add what was received."""
         searched = len(self._pending)

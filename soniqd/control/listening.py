@@ -44,6 +44,14 @@ class Listener:
             return cls(listening, path, _gid(path, group), _identity(os.lstat(path)))
         return cls(listening, path, _gid(path, group), None)
 
+    @classmethod
+    def handed_over(
+        cls, listening: socket.socket, path: Path, *, group: str | None, file: tuple[int, int] | None
+    ) -> Listener:
+        """Go on with the socket of this process's earlier image, and with the file that was its own."""
+        listening.setblocking(False)
+        return cls(listening, path, _gid(path, group), file)
+
     def close(self) -> None:
         """Stop listening; remove the file unless it is another's by now."""
         self.accepting.close()

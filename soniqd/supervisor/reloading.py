@@ -16,7 +16,8 @@ from soniqd.policy.supervision import effects as fx
 from soniqd.policy.supervision import events as ev
 from soniqd.settings import load_daemon_settings
 from soniqd.settings.daemon import DaemonSettings
-from soniqd.supervisor.plan import changes_that_need_a_restart, make_plan
+from soniqd.supervisor.changes import compare_settings
+from soniqd.supervisor.plan import make_plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,8 @@ class Reloads:
 
     def _read_settings_again(self) -> DaemonSettings:
         settings = load_daemon_settings(self.config, environ=os.environ)
-        frozen = changes_that_need_a_restart(self.settings, settings)
+        frozen = compare_settings(self.settings, settings).restart
         if frozen:
-            raise ConfigurationError(f"{', '.join(frozen)} changed; restart soniqd to apply that")
+            keys = ", ".join(change.key for change in frozen)
+            raise ConfigurationError(f"{keys} changed; restart soniqd to apply that")
         return settings

@@ -1,9 +1,9 @@
-"""From settings to groups of children, and what only a restart can change."""
+"""From settings to groups of children."""
 
 from __future__ import annotations
 
 from soniqd.settings.daemon import DaemonSettings
-from soniqd.supervisor.plan import changes_that_need_a_restart, make_plan
+from soniqd.supervisor.plan import make_plan, plan_need
 
 
 def settings(**tables: object) -> DaemonSettings:
@@ -36,12 +36,16 @@ def test_a_groups_own_drain_timeout_wins_also_when_it_is_zero():
     assert [group.drain_timeout_s for group in plan] == [10, 10, 0, 60]
 
 
-def test_what_children_get_anew_needs_no_restart():
-    old = settings()
-    new = settings(workers=[{"processes": 5}], jobs={"timeout": 5}, soniqd={"drain_timeout": 5})
-    assert changes_that_need_a_restart(old, new) == []
+def test_a_worker_counts_with_its_whole_pool_and_the_scheduler_with_the_connection_of_the_lead():
+    plan = make_plan(settings(database={"url": "postgresql:///jobs", "pool_max_size": 9}, workers=[{"concurrency": 4}]))
+    assert [(group.name, group.connections) for group in plan] == [("scheduler", 2), ("default", 6)]
 
 
-def test_what_the_master_holds_is_named():
-    new = settings(database={"url": "sqlite:///other.db"}, sweep={"interval": 5}, soniqd={"socket": "/elsewhere"})
-    assert changes_that_need_a_restart(settings(), new) == ["[soniqd] socket", "[database] url", "[sweep] interval"]
+def test_a_small_pool_bounds_what_a_worker_counts_with():
+    plan = make_plan(settings(database={"url": "postgresql:///jobs", "pool_max_size": 5}, workers=[{"concurrency": 4}]))
+    assert plan[1].connections == 5
+
+
+def test_an_embedded_database_needs_no_connections():
+    need = plan_need(make_plan(settings(workers=[{"processes": 50}])))
+    assert (need.children, need.total) == (0, 0)

@@ -86,10 +86,10 @@ def _toml(settings: BaseModel, origins: Mapping[str, str]) -> Iterator[str]:
 
 
 def _keys(loc: str, table: BaseModel, origins: Mapping[str, str]) -> Iterator[str]:
-    from soniqd.settings.schema import is_duration, plain_value  # noqa: PLC0415  needs pydantic
+    from soniqd.settings.schema import plain_value  # noqa: PLC0415  needs pydantic
 
     for name, field in type(table).model_fields.items():
-        value = plain_value(getattr(table, name), is_duration=is_duration(field))
+        value = plain_value(field, getattr(table, name))
         yield _line(name, _written(value), origins.get(f"{loc}.{name}"))
 
 
@@ -105,6 +105,8 @@ def _written(value: Any) -> str:
         return ""
     if isinstance(value, list):
         return "[" + ", ".join(_written(item) for item in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_written(key)} = {_written(item)}" for key, item in value.items()) + "}"
     if isinstance(value, str):
         value = redact(value)
     return tomli_w.dumps({"x": value}).removeprefix("x = ").strip()

@@ -13,6 +13,7 @@ from pathlib import Path
 from soniqd.errors import ConfigurationError, SoniqError
 from soniqd.log.redact import redact
 from soniqd.settings.daemon import DaemonSettings
+from soniqd.settings.host import this_host
 from soniqd.settings.load import DEFAULT_PATH, load_daemon_settings
 from soniqd.version import __version__
 
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     path = _config_path(options.config)
     try:
-        settings = load_daemon_settings(path, environ=os.environ)
+        settings = load_daemon_settings(path, environ=os.environ, host=this_host())
         if options.test:
             return _test(settings, path)
         return _run(settings, path)

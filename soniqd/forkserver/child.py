@@ -7,11 +7,15 @@ import gc
 import logging
 import os
 import signal
+import socket
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
 
+from soniqd.control import link
 from soniqd.control.fork import ChildDescriptors
+from soniqd.errors import ConfigurationError
+from soniqd.forkserver.attributes import apply_attributes
 from soniqd.forkserver.boot import Generation
 from soniqd.log import catalogue, emit
 from soniqd.log.setup import configure_logging
@@ -19,6 +23,7 @@ from soniqd.model.child import ChildSpec
 from soniqd.roles import run_child
 
 _EX_SOFTWARE = 70
+_EX_CONFIG = 78
 _MASTERS_SIGNALS = (signal.SIGINT, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU)
 
 
@@ -42,6 +47,8 @@ def enter_child(request: Request, generation: Generation) -> int:
         gc.enable()
         log = generation.settings.soniqd
         configure_logging(log.log_level, log.log_format, slot=request.spec.slot)
+        if not _apply_attributes(request):
+            return _EX_CONFIG
         return run_child(
             request.spec,
             descriptors=request.descriptors,
@@ -53,6 +60,18 @@ def enter_child(request: Request, generation: Generation) -> int:
         return _EX_SOFTWARE
     finally:
         _flush_everything()
+
+
+def _apply_attributes(request: Request) -> bool:
+    """Return whether the kernel took them; the master is told if not, so that it takes the exit code at its word."""
+    try:
+        apply_attributes(request.spec.attributes)
+    except ConfigurationError as error:
+        emit(catalogue.CHILD_CANNOT_WORK, slot=request.spec.slot, error=str(error))
+        with suppress(OSError), socket.socket(fileno=request.descriptors.link) as master:
+            master.sendall(link.encode(link.Leaving(str(error))))
+        return False
+    return True
 
 
 def reset_signals() -> None:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from soniqd.policy.pool import pool_problem
-from soniqd.settings.daemon import DaemonSettings
-from soniqd.settings.problems import Loc, quoted
+from soniqd.settings.daemon import DaemonSettings, WorkerGroup
+from soniqd.settings.problems import Loc, nearest, quoted
+from soniqd.settings.process import RLIMITS
 
 RESERVED_GROUPS = frozenset({"scheduler"})
 """Names of slots that are not groups of workers."""
@@ -80,6 +81,26 @@ def _groups(settings: DaemonSettings) -> Iterator[Finding]:
         loc: Loc = ("workers", index, "name")
         if group.name in RESERVED_GROUPS:
             yield Finding(loc, f"expected another name: {quoted(group.name)} is reserved", (loc,))
+        yield from _environment(index, group)
+        yield from _limits(index, group)
+
+
+def _environment(index: int, group: WorkerGroup) -> Iterator[Finding]:
+    for name, value in group.env.items():
+        loc: Loc = ("workers", index, "env", name)
+        if not name or "=" in name or "\0" in name:
+            yield Finding(loc, f'expected the name of a variable, without "=", got {quoted(name)}', (loc,))
+        elif "\0" in value:
+            yield Finding(loc, "expected a value without a NUL character", (loc,))
+
+
+def _limits(index: int, group: WorkerGroup) -> Iterator[Finding]:
+    for name in group.rlimits:
+        if name not in RLIMITS:
+            near = nearest(name, RLIMITS)
+            hint = f'; did you mean "{near}"?' if near else f"; there are {', '.join(RLIMITS)}"
+            loc: Loc = ("workers", index, "rlimits", name)
+            yield Finding(loc, f"unknown resource limit{hint}", (loc,))
 
 
 def _sweep(settings: DaemonSettings) -> Iterator[Finding]:

@@ -12,6 +12,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from soniqd.settings.durations import Duration
+from soniqd.settings.process import Cpus, Limit, Umask
+from soniqd.settings.sizes import Size
 
 
 def _upper(value: object) -> object:
@@ -90,6 +92,30 @@ class WorkerGroup(_Table):
     hang_timeout: Duration = Field(
         60.0, description="a worker whose event loop stands still for this long is ended and replaced; 0 is never"
     )
+    block_warning: Duration = Field(
+        1.0, description="a handler that blocks its worker's event loop for this long is reported; 0 is never"
+    )
+    stop_signal_timeout: Duration = Field(
+        5.0,
+        ge=1,
+        description="what a worker gets beyond its drain timeout to cancel and give back its jobs before it is killed",
+    )
+    max_jobs: int = Field(0, ge=0, description="a worker is replaced after about this many runs; 0 is never")
+    max_age: Duration = Field(0.0, description="a worker is replaced after about this time; 0 is never")
+    max_memory: Size = Field(
+        0, description="a worker is replaced when memory of its own, unshared, gets to about this size; 0 is never"
+    )
+    env: dict[str, str] = Field({}, description="environment variables that the jobs see")
+    nice: int | None = Field(
+        None, ge=-20, le=19, description="scheduling priority, 19 is the lowest; soniqd's if unset"
+    )
+    cpu_affinity: Cpus = Field((), description='CPUs to run on, "0-3,6" or an array; empty is all that soniqd has')
+    rlimits: dict[str, Limit] = Field(
+        {}, description='resource limits, named as in setrlimit(2): {nofile = 4096, as = "2GB", core = "unlimited"}'
+    )
+    user: str | None = Field(None, description="user that runs the jobs, if soniqd is root; soniqd's own if unset")
+    group: str | None = Field(None, description="group that runs the jobs, if soniqd is root; the user's if unset")
+    umask: Umask | None = Field(None, description='octal mask for new files, such as "0027"; soniqd\'s if unset')
 
 
 class SchedulerTable(_Table):

@@ -16,6 +16,7 @@ from soniqd.settings.daemon import DaemonSettings, WorkerGroup
 from soniqd.settings.document import Document, Origin
 from soniqd.settings.env import Environment
 from soniqd.settings.files import read_files
+from soniqd.settings.host import Host, find_host_problems
 from soniqd.settings.paths import absolute_paths, absolute_url
 from soniqd.settings.problems import Loc, dotted, expectation, nearest
 from soniqd.settings.variables import read_variables
@@ -38,19 +39,28 @@ class Configuration:
 
 
 def load_daemon_settings(
-    path: Path | None, *, environ: Mapping[str, str], overrides: Mapping[str, Any] | None = None
+    path: Path | None,
+    *,
+    environ: Mapping[str, str],
+    overrides: Mapping[str, Any] | None = None,
+    host: Host | None = None,
 ) -> DaemonSettings:
     """Return the settings of ``load_configuration``."""
-    return load_configuration(path, environ=environ, overrides=overrides).settings
+    return load_configuration(path, environ=environ, overrides=overrides, host=host).settings
 
 
 def load_configuration(
-    path: Path | None, *, environ: Mapping[str, str], overrides: Mapping[str, Any] | None = None
+    path: Path | None,
+    *,
+    environ: Mapping[str, str],
+    overrides: Mapping[str, Any] | None = None,
+    host: Host | None = None,
 ) -> Configuration:
     """Read a soniq.toml (None: none) and everything that goes over it.
 
     ``overrides`` come from the command line and win: locations such as ``database.url`` and
-    ``workers.*.concurrency``. Raises ConfigurationError with every problem.
+    ``workers.*.concurrency``. A daemon gives its ``host``, which has to allow what is asked of it.
+    Raises ConfigurationError with every problem.
     """
     base = Path() if path is None else path.parent
     environment = Environment.read(environ, base / ".env")
@@ -60,7 +70,7 @@ def load_configuration(
     for key, value in (overrides or {}).items():
         document.set(tuple(key.split(".")), value, Origin("command line"))
     _read_url_file(document)
-    settings = _validated(document)
+    settings = _validated(document, host)
     if document.problems:
         raise _refused(path, document.problems)
     origins = {dotted(loc): str(document.origins[loc]) for loc in _leaves(settings) if loc in document.origins}
@@ -88,7 +98,7 @@ def _read_url_file(document: Document) -> None:
         document.set(("database", "url"), absolute_url(url, base=path.parent), Origin(f"{origin} ({path})"))
 
 
-def _validated(document: Document) -> DaemonSettings:
+def _validated(document: Document, host: Host | None) -> DaemonSettings:
     """Return the settings; wrong values are reported and left out, so that what depends on others is still checked."""
     bad: set[Loc] = set()
     try:
@@ -101,7 +111,7 @@ def _validated(document: Document) -> DaemonSettings:
             settings = _model(_without(document.values, bad))
         except ValidationError:
             return DaemonSettings()
-    for finding in find_problems(settings):
+    for finding in (*find_problems(settings), *(find_host_problems(settings, host) if host else ())):
         if not any(_overlaps(loc, wrong) for loc in (finding.loc, *finding.depends) for wrong in bad):
             document.problems.append(f"{_where(document, finding.loc)}: {finding.text}")
     return settings

@@ -21,6 +21,7 @@ _EXPECTED = {
     "string": "a string",
     "tuple": "an array",
     "list": "an array",
+    "dict": "a table",
     "path": "a path",
     "model": "a table",
 }

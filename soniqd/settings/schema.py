@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 from soniqd.settings.daemon import DaemonSettings, WorkerGroup
 from soniqd.settings.durations import format_duration, parse_duration_s
 from soniqd.settings.problems import Loc
+from soniqd.settings.sizes import format_size, parse_size
 from soniqd.settings.variables import VARIABLES
 
 _TYPES: dict[Any, str] = {int: "integer", bool: "boolean", str: "string", Path: "path", float: "number"}
@@ -47,20 +48,24 @@ def json_schema() -> dict[str, Any]:
     return DaemonSettings.model_json_schema()
 
 
-def plain_value(value: Any, *, is_duration: bool) -> Any:
+def plain_value(field: FieldInfo, value: Any) -> Any:
     """Return a setting as it would be written in TOML."""
-    if is_duration and isinstance(value, float):
+    if isinstance(value, float) and _is_parsed_by(parse_duration_s, field):
         return format_duration(value)
+    if isinstance(value, int) and _is_parsed_by(parse_size, field):
+        return format_size(value) if value else 0
     if isinstance(value, Path):
         return str(value)
-    return [str(item) for item in value] if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        return [item if isinstance(item, int) else str(item) for item in value]
+    return value
 
 
-def is_duration(field: FieldInfo) -> bool:
-    """Tell whether a field is written as a duration."""
+def _is_parsed_by(parse: Callable[[object], Any], field: FieldInfo) -> bool:
+    """Tell whether a field is written as a duration, a size or the like."""
     # Pydantic keeps the metadata of "Duration" in the field, that of "Duration | None" in the annotation.
     inner = [part for choice in get_args(field.annotation) for part in getattr(choice, "__metadata__", ())]
-    return any(getattr(part, "func", None) is parse_duration_s for part in (*field.metadata, *inner))
+    return any(getattr(part, "func", None) is parse for part in (*field.metadata, *inner))
 
 
 def _table(table: str, loc: Loc, model: type[BaseModel]) -> Iterator[Key]:
@@ -69,15 +74,20 @@ def _table(table: str, loc: Loc, model: type[BaseModel]) -> Iterator[Key]:
 
 
 def _key(table: str, loc: Loc, name: str, field: FieldInfo) -> Key:
-    duration = is_duration(field)
     return Key(
         table=table,
         name=name,
-        type="duration" if duration else _type(field.annotation),
-        default=plain_value(field.get_default(), is_duration=duration),
+        type=_type_of(field),
+        default=plain_value(field, field.get_default()),
         description=field.description or "",
         variables=VARIABLES.get(loc, ()),
     )
+
+
+def _type_of(field: FieldInfo) -> str:
+    if _is_parsed_by(parse_duration_s, field):
+        return "duration"
+    return "size" if _is_parsed_by(parse_size, field) else _type(field.annotation)
 
 
 def _type(annotation: Any) -> str:
@@ -86,6 +96,10 @@ def _type(annotation: Any) -> str:
         return " | ".join(f'"{choice}"' for choice in choices)
     if get_origin(annotation) is tuple:
         return f"array of {_type(choices[0])}s"
+    if get_origin(annotation) is dict:
+        return f"table of {_type(choices[1])}s"
+    if get_origin(annotation) is Annotated:
+        return _type(choices[0])
     if annotation in _TYPES:
         return _TYPES[annotation]
     return _type(choices[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from soniqd.model.child import GroupPlan
+from soniqd.model.child import GroupPlan, ProcessAttributes, Recycling
 from soniqd.policy.connections import (
     SCHEDULER_CONNECTIONS,
     ConnectionNeed,
@@ -41,7 +41,23 @@ def _worker_group(settings: DaemonSettings, group: WorkerGroup) -> GroupPlan:
         queues=group.queues,
         drain_timeout_s=settings.soniqd.drain_timeout if group.drain_timeout is None else group.drain_timeout,
         hang_timeout_s=group.hang_timeout,
+        block_warning_s=group.block_warning,
+        stop_signal_timeout_s=group.stop_signal_timeout,
         connections=_connections(settings, group),
+        recycling=Recycling(group.max_jobs, group.max_age, group.max_memory),
+        attributes=_attributes(group),
+    )
+
+
+def _attributes(group: WorkerGroup) -> ProcessAttributes:
+    return ProcessAttributes(
+        env=tuple(sorted(group.env.items())),
+        nice=group.nice,
+        cpu_affinity=group.cpu_affinity,
+        rlimits=tuple(sorted(group.rlimits.items())),
+        user=group.user,
+        group=group.group,
+        umask=None if group.umask is None else int(group.umask, 8),
     )
 
 

@@ -16,6 +16,7 @@ from soniqd.policy.supervision import effects as fx
 from soniqd.policy.supervision import events as ev
 from soniqd.settings import load_daemon_settings
 from soniqd.settings.daemon import DaemonSettings
+from soniqd.settings.host import this_host
 from soniqd.supervisor.changes import compare_settings
 from soniqd.supervisor.plan import make_plan
 
@@ -94,7 +95,7 @@ class Reloads:
         return result
 
     def _read_settings_again(self) -> DaemonSettings:
-        settings = load_daemon_settings(self.config, environ=os.environ)
+        settings = load_daemon_settings(self.config, environ=os.environ, host=this_host())
         frozen = compare_settings(self.settings, settings).restart
         if frozen:
             keys = ", ".join(change.key for change in frozen)

@@ -9,14 +9,18 @@ from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from soniqd.model import (
+    Backlog,
     ClaimedJob,
+    JobFacts,
     JobId,
     JobRecord,
+    LeaderRecord,
     NewJob,
     Outcome,
     QueueStats,
     ScheduleRecord,
     ScheduleSpec,
+    TaskDefaults,
     Tick,
     WorkerId,
     WorkerRecord,
@@ -86,11 +90,15 @@ class HostLeftovers:
 
 @dataclass(frozen=True, slots=True)
 class MigrationStatus:
-    """``applied`` and ``pending`` are file stems in order; ``foreign`` are versions this release does not know."""
+    """``applied`` and ``pending`` are file stems in order; ``foreign`` are versions this release does not know.
+
+    ``created``: the database itself was made now.
+    """
 
     applied: tuple[str, ...]
     pending: tuple[str, ...]
     foreign: tuple[str, ...] = ()
+    created: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +238,10 @@ class JobStore(Protocol):
 class WorkerStore(Protocol):
     """Incarnations: register, keep alive, declare dead."""
 
-    async def register_worker(self, worker: WorkerRecord, *, names: Collection[str]) -> None: ...
+    async def register_worker(
+        self, worker: WorkerRecord, *, names: Collection[str], defaults: Mapping[str, TaskDefaults] | None = None
+    ) -> None:
+        """Store an incarnation, or its news, with the tasks that it knows and what its code declares about them."""
 
     async def heartbeat(self, workers: Sequence[WorkerId]) -> frozenset[WorkerId]:
         """Mark as alive in one statement; return those that are still not ``stopped`` (the others were swept)."""
@@ -243,12 +254,20 @@ class WorkerStore(Protocol):
     async def host_leftovers(self, machine_id: str, hostname: str) -> HostLeftovers: ...
 
     async def release_workers(
-        self, workers: Sequence[WorkerId], *, cause: ReleaseCause, max_crashes: int, error: str = ""
+        self,
+        workers: Sequence[WorkerId],
+        *,
+        cause: ReleaseCause,
+        max_crashes: int,
+        error: str = "",
+        blamed: Collection[JobId] | None = None,
     ) -> ReleaseReport:
         """Mark these incarnations stopped and take their jobs away, in one transaction.
 
-        A ``crash`` adds one to each job's ``crashes``; a job that reaches ``max_crashes`` becomes a dead letter
-        with reason ``worker_lost``. ``interrupted`` only counts an interruption. Wakes listeners.
+        A ``crash`` adds one to the ``crashes`` of each job that ran, which are those ``blamed`` (None: nobody knows,
+        so all), and keeps ``error`` with it; a job that reaches ``max_crashes`` becomes a dead letter with reason
+        ``worker_lost``. What a dead worker only held goes back as if it had not been claimed. ``interrupted`` only
+        counts an interruption. ``error`` is also kept as the workers' ``ended``. Wakes listeners.
         """
 
     async def sweep(self, *, heartbeat_timeout_s: float, max_crashes: int) -> SweepReport:
@@ -256,6 +275,22 @@ class WorkerStore(Protocol):
 
     async def prune(self, *, limit: int = 10_000) -> PruneReport:
         """Delete a bounded number of expired history rows, old stopped workers and old ticks."""
+
+
+class InsightStore(Protocol):
+    """Questions of people, each at a bounded cost however much is stored."""
+
+    async def backlog(self) -> Backlog:
+        """What waits in each queue, and what nobody can claim."""
+
+    async def job_facts(self, job_id: JobId) -> JobFacts | None:
+        """All that tells what a job waits for, or what became of it; None if there is no such job."""
+
+    async def task_defaults(self, name: str) -> TaskDefaults | None:
+        """What the worker that registered last says about a task; None if no live worker says anything."""
+
+    async def leader(self, name: str) -> LeaderRecord | None:
+        """Who holds a leadership now, on any host."""
 
 
 class DeadLetterStore(Protocol):
@@ -306,7 +341,7 @@ class ScheduleStore(Protocol):
         """The database's clock, aware."""
 
 
-class StorageBackend(JobStore, WorkerStore, DeadLetterStore, ScheduleStore, Protocol):
+class StorageBackend(JobStore, WorkerStore, InsightStore, DeadLetterStore, ScheduleStore, Protocol):
     """Everything together, with its lifecycle."""
 
     @property

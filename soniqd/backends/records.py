@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from soniqd.errors import OutcomeRefusedError
-from soniqd.model import Done, JobId, JobRecord, Outcome
+from soniqd.model import Done, JobId, JobRecord, Outcome, TaskDefaults
 
 CANCELLED_KEPT_S = 86_400.0
 """How long a cancelled job stays in the history."""
@@ -64,6 +65,19 @@ def refuse(refused: Mapping[str, str], *, changed: frozenset[JobId]) -> None:
             refused=refused,
             changed=changed,
         )
+
+
+def defaults_json(defaults: TaskDefaults | None) -> str | None:
+    """Write what a worker says about a task."""
+    return None if defaults is None else json.dumps(asdict(defaults))
+
+
+def read_defaults(text: str | None) -> TaskDefaults | None:
+    """Read it; what another release wrote differently says nothing."""
+    try:
+        return None if text is None else TaskDefaults(**json.loads(text))
+    except (TypeError, ValueError):
+        return None
 
 
 def decoded(text: str | None) -> Any:

@@ -9,6 +9,7 @@ Units stand in the names: ``*_s`` are seconds. Ids are the canonical text form o
 """
 
 from soniqd.model.child import ChildSpec, ExitCause, GroupPlan, Role, Slot
+from soniqd.model.insight import Backlog, JobFacts, LeaderRecord, QueueBacklog, TaskDefaults
 from soniqd.model.job import (
     ClaimedJob,
     DeadLettered,
@@ -29,6 +30,7 @@ from soniqd.model.schedule import ScheduleRecord, ScheduleSpec, ScheduleType, Ti
 from soniqd.model.worker import ProcessIdentity, WorkerRecord, WorkerStatus
 
 __all__ = [
+    "Backlog",
     "ChildSpec",
     "ClaimedJob",
     "DeadLettered",
@@ -36,12 +38,15 @@ __all__ = [
     "ExitCause",
     "Fence",
     "GroupPlan",
+    "JobFacts",
     "JobId",
     "JobRecord",
     "JobStatus",
+    "LeaderRecord",
     "NewJob",
     "Outcome",
     "ProcessIdentity",
+    "QueueBacklog",
     "QueueStats",
     "Released",
     "Retry",
@@ -51,6 +56,7 @@ __all__ = [
     "ScheduleType",
     "Slot",
     "Snoozed",
+    "TaskDefaults",
     "Tick",
     "WorkerId",
     "WorkerRecord",

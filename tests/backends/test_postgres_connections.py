@@ -203,7 +203,7 @@ async def test_a_connection_tells_who_it_is(connect, postgres_server, postgres_u
     wake_ups = await backend.subscribe()
     assert await backend.leadership("x").acquire()
     names = sorted((await sessions(postgres_server, postgres_url)).values())
-    assert names == ["soniqd", "soniqd leader", "soniqd listener"]
+    assert names == ["soniqd", f"soniqd leader {os.getpid()}@{socket.gethostname()}", "soniqd listener"]
     await wake_ups.close()
 
 

@@ -47,7 +47,7 @@ async def test_a_leader_whose_session_was_ended_knows(postgres, postgres_server)
     leader = postgres.leadership("scheduler")
     assert await leader.acquire()
     postgres_server.execute(
-        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'soniqd leader'"
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name LIKE 'soniqd leader %'"
     )
     assert await leader.held() is False
 

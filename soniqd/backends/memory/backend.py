@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from soniqd.backends.memory.dead_letters import MemoryDeadLetters
+from soniqd.backends.memory.insight import MemoryInsight
 from soniqd.backends.memory.jobs import MemoryJobs
 from soniqd.backends.memory.schedules import MemorySchedules
 from soniqd.backends.memory.state import MemoryState
@@ -17,7 +18,7 @@ from soniqd.backends.wakebox import WakeBox
 from soniqd.errors import UnsupportedByBackendError
 
 
-class MemoryBackend(MemoryJobs, MemoryWorkers, MemoryDeadLetters, MemorySchedules):
+class MemoryBackend(MemoryJobs, MemoryInsight, MemoryWorkers, MemoryDeadLetters, MemorySchedules):
     """Jobs that live as long as this object. ``clock`` gives seconds since the epoch."""
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:

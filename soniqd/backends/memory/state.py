@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from soniqd.backends.protocol import ReleaseCause
 from soniqd.backends.records import CANCELLED_KEPT_S
 from soniqd.backends.wakebox import WakeBox
-from soniqd.model import Fence, JobId, JobStatus, NewJob, ScheduleSpec, WorkerRecord, WorkerStatus
+from soniqd.model import Fence, JobId, JobStatus, NewJob, ScheduleSpec, TaskDefaults, WorkerRecord, WorkerStatus
 
 
 @dataclass(slots=True)
@@ -63,6 +63,7 @@ class StoredWorker:
     status: WorkerStatus
     heartbeat_at: float
     started_at: float
+    defaults: dict[str, TaskDefaults] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -174,19 +175,27 @@ class MemoryState:
         job.dead_letter_reason, job.last_error = reason, error
         self.dead[job.id] = job
 
-    def release(self, worker_ids: Iterable[str], cause: ReleaseCause, *, max_crashes: int, error: str) -> _Released:
+    def release(
+        self,
+        worker_ids: Iterable[str],
+        cause: ReleaseCause,
+        *,
+        max_crashes: int,
+        error: str,
+        blamed: Collection[JobId] | None = None,
+    ) -> _Released:
         """Take the jobs of these workers away; the poisonous among them die."""
         gone = set(worker_ids)
         released = _Released()
         for job in sorted((j for j in self.hot.values() if j.worker_id in gone), key=lambda j: j.seq):
-            if cause == "crash":
+            if cause == "crash" and (blamed is None or job.id in blamed):
                 job.crashes += 1
                 if job.crashes >= max_crashes:
                     self.bury(job, reason="worker_lost", error=error or job.last_error or "")
                     released.dead.append(job.id)
                     continue
                 job.last_error = error or job.last_error
-            else:
+            elif cause == "interrupted":
                 job.interruptions += 1
             self.enter_queue(job, due_at=None)
             released.requeued.append(job.id)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from soniqd.backends.memory.state import MemoryState, StoredWorker
 from soniqd.backends.protocol import HostLeftovers, PruneReport, ReleaseCause, ReleaseReport, SweepReport
-from soniqd.backends.records import STOPPED_WORKER_KEPT_S, TICK_KEPT_S, from_epoch, storable_text
-from soniqd.model import JobStatus, WorkerId, WorkerRecord, WorkerStatus
+from soniqd.backends.records import STOPPED_WORKER_KEPT_S, TICK_KEPT_S, from_epoch, how_ended, storable_text
+from soniqd.model import JobId, JobStatus, TaskDefaults, WorkerId, WorkerRecord, WorkerStatus
 
 _K = TypeVar("_K", bound=Hashable)
 
@@ -19,13 +19,17 @@ class MemoryWorkers:
 
     _state: MemoryState
 
-    async def register_worker(self, worker: WorkerRecord, *, names: Collection[str]) -> None:
+    async def register_worker(
+        self, worker: WorkerRecord, *, names: Collection[str], defaults: Mapping[str, TaskDefaults] | None = None
+    ) -> None:
         now = self._state.clock()
         before = self._state.workers.get(worker.id)
         if before is not None and before.status is WorkerStatus.STOPPED:
             return
         started_at = now if before is None else before.started_at
-        self._state.workers[worker.id] = StoredWorker(worker, frozenset(names), worker.status, now, started_at)
+        self._state.workers[worker.id] = StoredWorker(
+            worker, frozenset(names), worker.status, now, started_at, dict(defaults or {})
+        )
 
     async def heartbeat(self, workers: Sequence[WorkerId]) -> frozenset[WorkerId]:
         now, living = self._state.clock(), set()
@@ -42,8 +46,9 @@ class MemoryWorkers:
             if worker is not None and worker.status is not WorkerStatus.STOPPED:
                 worker.status, worker.heartbeat_at = status, self._state.clock()
 
-    async def list_workers(self, *, stale_after_s: float | None = None) -> list[WorkerRecord]:
-        records = [self._record(worker) for worker in self._not_stopped()]
+    async def list_workers(self, *, stale_after_s: float | None = None, stopped: bool = False) -> list[WorkerRecord]:
+        found = [w for w in self._state.workers.values() if (w.status is WorkerStatus.STOPPED) is stopped]
+        records = [self._record(worker) for worker in found]
         if stale_after_s is not None:
             records = [record for record in records if (record.heartbeat_age_s or 0.0) > stale_after_s]
         return records
@@ -58,12 +63,18 @@ class MemoryWorkers:
         )
 
     async def release_workers(
-        self, workers: Sequence[WorkerId], *, cause: ReleaseCause, max_crashes: int, error: str = ""
+        self,
+        workers: Sequence[WorkerId],
+        *,
+        cause: ReleaseCause,
+        max_crashes: int,
+        error: str = "",
+        blamed: Collection[JobId] | None = None,
     ) -> ReleaseReport:
         for worker_id in workers:
             if worker_id in self._state.workers:
-                self._stop(self._state.workers[worker_id])
-        released = self._state.release(workers, cause, max_crashes=max_crashes, error=storable_text(error))
+                self._stop(self._state.workers[worker_id], ended=how_ended(error))
+        released = self._state.release(workers, cause, max_crashes=max_crashes, error=storable_text(error), blamed=blamed)
         return ReleaseReport(tuple(released.requeued), tuple(released.dead))
 
     async def sweep(self, *, heartbeat_timeout_s: float, max_crashes: int) -> SweepReport:
@@ -100,8 +111,11 @@ class MemoryWorkers:
     def _not_stopped(self) -> list[StoredWorker]:
         return [worker for worker in self._state.workers.values() if worker.status is not WorkerStatus.STOPPED]
 
-    def _stop(self, worker: StoredWorker) -> None:
+    def _stop(self, worker: StoredWorker, *, ended: str = "") -> None:
         worker.status = WorkerStatus.STOPPED
+        if ended:
+            metadata = {**worker.record.metadata, "ended": ended}
+            worker.record = dataclasses.replace(worker.record, metadata=metadata)
 
     def _record(self, worker: StoredWorker) -> WorkerRecord:
         held = sum(job.worker_id == worker.record.id for job in self._state.hot.values())

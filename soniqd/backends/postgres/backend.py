@@ -10,14 +10,13 @@ from soniqd.backends.postgres.claim import PostgresClaim
 from soniqd.backends.postgres.database import Database
 from soniqd.backends.postgres.dead_letters import PostgresDeadLetters
 from soniqd.backends.postgres.enqueue import PostgresEnqueue
-from soniqd.backends.postgres.inspect import PostgresInspect
+from soniqd.backends.postgres.insight import PostgresInsight
 from soniqd.backends.postgres.leadership import PostgresLeadership
 from soniqd.backends.postgres.outcome import PostgresOutcome
 from soniqd.backends.postgres.schedules import PostgresSchedules
 from soniqd.backends.postgres.statements import SQL
 from soniqd.backends.postgres.target import parse_target
 from soniqd.backends.postgres.wakeups import PostgresWakeUps
-from soniqd.backends.postgres.workers import PostgresWorkers
 from soniqd.backends.protocol import Capabilities, Leadership, MigrationStatus, WakeUps
 
 
@@ -25,8 +24,7 @@ class PostgresBackend(
     PostgresEnqueue,
     PostgresClaim,
     PostgresOutcome,
-    PostgresInspect,
-    PostgresWorkers,
+    PostgresInsight,
     PostgresDeadLetters,
     PostgresSchedules,
 ):

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
+import re
+import socket
 
 import psycopg
 
@@ -15,11 +18,29 @@ from soniqd.backends.postgres.database import Database, execute
 from soniqd.backends.postgres.failure import translated
 from soniqd.backends.postgres.pool import Connection, is_usable
 from soniqd.backends.postgres.statements import SQL
+from soniqd.model import LeaderRecord
 
 
 def advisory_key(name: str) -> int:
     """Derive a lock's key from its name: the same in every process and release."""
     return int.from_bytes(hashlib.sha256(f"soniqd:{name}".encode()).digest()[:8], "big", signed=True)
+
+
+def leader_name() -> str:
+    """Say who this is in the purpose of a leader's connection, the only place where other hosts can read it.
+
+    The server cuts application names to 63 bytes: the host's name stands last.
+    """
+    host = socket.gethostname().encode("ascii", "replace").decode()
+    return f"leader {os.getpid()}@{host}"
+
+
+def read_leader_name(application_name: str | None, address: str | None) -> LeaderRecord:
+    """Read what :func:`leader_name` says; a leader that says nothing is known by its address."""
+    said = re.search(r" leader (\d+)@(.+)$", application_name or "")
+    if said is None:
+        return LeaderRecord(address or "localhost")
+    return LeaderRecord(said[2], int(said[1]))
 
 
 class PostgresLeadership:
@@ -65,7 +86,7 @@ class PostgresLeadership:
         if self._connection is not None and not is_usable(self._connection):
             await self.release()
         if self._connection is None:
-            self._connection = await self._database.connect(purpose="leader")
+            self._connection = await self._database.connect(purpose=leader_name())
             self._leading.add(self)
             await execute(self._connection, SQL["watch_leader"], {})
         return self._connection

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psycopg
@@ -65,11 +65,11 @@ MIGRATIONS = load_migrations(Path(__file__).parent / "migrations")
 
 async def setup(database: Database) -> MigrationStatus:
     """Create the database if it is missing and apply what is pending."""
-    connection = await _connect_or_create(database)
+    connection, created = await _connect_or_create(database)
     try:
         with translated(_PURPOSE):
             async with connection.transaction():
-                return await _apply_pending(connection)
+                return replace(await _apply_pending(connection), created=created)
     except DatabaseError as error:
         if isinstance(error.__cause__, errors.LockNotAvailable):
             raise DatabaseError(
@@ -138,24 +138,28 @@ def _check_drift(applied: Mapping[str, str | None]) -> None:
             )
 
 
-async def _connect_or_create(database: Database) -> Connection:
+async def _connect_or_create(database: Database) -> tuple[Connection, bool]:
+    """Connect; the answer tells, too, whether the database was created for it."""
     try:
-        return await database.connect(purpose="setup")
+        return await database.connect(purpose="setup"), False
     except psycopg.Error as error:
-        await _create_if_missing(database, error)
+        created = await _create_if_missing(database, error)
     with translated(_PURPOSE):
-        return await database.connect(purpose="setup")
+        return await database.connect(purpose="setup"), created
 
 
-async def _create_if_missing(database: Database, error: psycopg.Error) -> None:
-    """Create the database unless the refusal to connect has another reason; which it is, only the server knows."""
+async def _create_if_missing(database: Database, error: psycopg.Error) -> bool:
+    """Create the database unless the refusal to connect has another reason; which it is, only the server knows.
+
+    False if somebody else created it at the same moment.
+    """
     maintenance = await _connect_for_maintenance(database)
     if maintenance is None:
         raise translate(error, _PURPOSE) from error
     try:
         if await execute(maintenance, SQL["find_database"], {"name": database.target.database}):
             raise translate(error, _PURPOSE) from error
-        await _create(maintenance, database.target.database)
+        return await _create(maintenance, database.target.database)
     finally:
         await maintenance.close()
 
@@ -167,13 +171,13 @@ async def _connect_for_maintenance(database: Database) -> Connection | None:
     return None
 
 
-async def _create(connection: Connection, name: str) -> None:
+async def _create(connection: Connection, name: str) -> bool:
     statement = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
     for attempt in range(_CREATE_ATTEMPTS):
         try:
             await connection.execute(statement)
         except (errors.DuplicateDatabase, errors.UniqueViolation):
-            return
+            return False
         except errors.InsufficientPrivilege as error:
             raise DatabaseError(
                 f'cannot create database "{name}": role "{connection.info.user}" may not create databases; '
@@ -186,4 +190,5 @@ async def _create(connection: Connection, name: str) -> None:
         except psycopg.Error as error:
             raise DatabaseError(f'cannot create database "{name}": {reason_of(error)}') from error
         else:
-            return
+            return True
+    raise AssertionError

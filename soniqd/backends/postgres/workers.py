@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Collection, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from psycopg import errors
@@ -13,9 +13,16 @@ from soniqd.backends.postgres.leadership import advisory_key
 from soniqd.backends.postgres.outcome import Move, write_moves
 from soniqd.backends.postgres.statements import SQL
 from soniqd.backends.protocol import HostLeftovers, PruneReport, ReleaseCause, ReleaseReport, SweepReport
-from soniqd.backends.records import CANCELLED_KEPT_S, STOPPED_WORKER_KEPT_S, TICK_KEPT_S, storable_text
+from soniqd.backends.records import (
+    CANCELLED_KEPT_S,
+    STOPPED_WORKER_KEPT_S,
+    TICK_KEPT_S,
+    defaults_json,
+    how_ended,
+    storable_text,
+)
 from soniqd.errors import DatabaseError
-from soniqd.model import JobId, ProcessIdentity, WorkerId, WorkerRecord, WorkerStatus
+from soniqd.model import JobId, ProcessIdentity, TaskDefaults, WorkerId, WorkerRecord, WorkerStatus
 
 _SWEEP_KEY = advisory_key("sweep")
 _TWIN_ROUNDS = 3
@@ -31,8 +38,10 @@ class PostgresWorkers:
 
     _database: Database
 
-    async def register_worker(self, worker: WorkerRecord, *, names: Collection[str]) -> None:
-        process = worker.process
+    async def register_worker(
+        self, worker: WorkerRecord, *, names: Collection[str], defaults: Mapping[str, TaskDefaults] | None = None
+    ) -> None:
+        process, tasks = worker.process, sorted(names)
         parameters = {
             "id": worker.id,
             "hostname": storable_text(process.hostname),
@@ -48,7 +57,8 @@ class PostgresWorkers:
             "start_ticks": process.start_ticks,
             "supervised": worker.supervised,
             "slot": worker.slot,
-            "names": sorted(names),
+            "names": tasks,
+            "defaults": [defaults_json((defaults or {}).get(name)) for name in tasks],
         }
         await self._database.fetch(SQL["register_worker"], parameters, repeat=True)
 
@@ -62,20 +72,26 @@ class PostgresWorkers:
         parameters = {"ids": list(workers), "status": str(status)}
         await self._database.fetch(SQL["set_worker_status"], parameters, repeat=True)
 
-    async def list_workers(self, *, stale_after_s: float | None = None) -> list[WorkerRecord]:
-        return await self._list_workers(stale_after_s=stale_after_s)
+    async def list_workers(self, *, stale_after_s: float | None = None, stopped: bool = False) -> list[WorkerRecord]:
+        return await self._list_workers(stale_after_s=stale_after_s, stopped=stopped)
 
     async def host_leftovers(self, machine_id: str, hostname: str) -> HostLeftovers:
         return HostLeftovers(tuple(await self._list_workers(machine_id=machine_id, hostname=hostname)))
 
     async def release_workers(
-        self, workers: Sequence[WorkerId], *, cause: ReleaseCause, max_crashes: int, error: str = ""
+        self,
+        workers: Sequence[WorkerId],
+        *,
+        cause: ReleaseCause,
+        max_crashes: int,
+        error: str = "",
+        blamed: Collection[JobId] | None = None,
     ) -> ReleaseReport:
         async def release(transaction: Transaction, *, give_up_keys: bool) -> ReleaseReport:
             ids = list(workers)
-            await transaction.fetch(SQL["lock_workers"], {"ids": ids})
+            await transaction.fetch(SQL["lock_workers"], {"ids": ids, "ended": how_ended(error) or None})
             rows = await transaction.fetch(SQL["held_by_workers"], {"ids": ids})
-            moves = [_release(row, cause, max_crashes, storable_text(error)) for row in rows]
+            moves = [_release(row, cause, max_crashes, storable_text(error), blamed) for row in rows]
             return await _write(transaction, moves, give_up_keys=give_up_keys)
 
         return await self._despite_twins("release the jobs of workers", release)
@@ -111,9 +127,19 @@ class PostgresWorkers:
         return await self._database.count(SQL[name], {"limit": limit, "kept_s": kept_s})
 
     async def _list_workers(
-        self, *, stale_after_s: float | None = None, machine_id: str | None = None, hostname: str | None = None
+        self,
+        *,
+        stale_after_s: float | None = None,
+        machine_id: str | None = None,
+        hostname: str | None = None,
+        stopped: bool = False,
     ) -> list[WorkerRecord]:
-        parameters = {"stale_after_s": stale_after_s, "machine_id": machine_id, "hostname": hostname}
+        parameters = {
+            "stale_after_s": stale_after_s,
+            "machine_id": machine_id,
+            "hostname": hostname,
+            "stopped": stopped,
+        }
         rows = await self._database.fetch(SQL["list_workers"], parameters, rows="dict", repeat=True)
         return [_record(row) for row in rows]
 
@@ -129,11 +155,19 @@ class PostgresWorkers:
         raise AssertionError
 
 
-def _release(row: Sequence[Any], cause: ReleaseCause, max_crashes: int, error: str) -> Move:
+def _release(
+    row: Sequence[Any],
+    cause: ReleaseCause,
+    max_crashes: int,
+    error: str,
+    blamed: Collection[JobId] | None = None,
+) -> Move:
     job_id, worker_id, claim_no, crashes = row
     words = error or None
     if cause == "interrupted":
         return Move("back", JobId(job_id), worker_id, claim_no, interruptions=1)
+    if blamed is not None and job_id not in blamed:
+        return Move("back", JobId(job_id), worker_id, claim_no)
     if crashes + 1 >= max_crashes:
         return Move("dead", JobId(job_id), worker_id, claim_no, crashes=1, words=words, reason="worker_lost")
     return Move("back", JobId(job_id), worker_id, claim_no, crashes=1, words=words)

@@ -14,12 +14,11 @@ from soniqd.backends.sqlite.access import Access
 from soniqd.backends.sqlite.bell import Subscription
 from soniqd.backends.sqlite.connection import check_schema, migrate, migration_status
 from soniqd.backends.sqlite.dead_letters import SQLiteDeadLetters
-from soniqd.backends.sqlite.inspection import SQLiteInspection
+from soniqd.backends.sqlite.insight import SQLiteInsight
 from soniqd.backends.sqlite.jobs import SQLiteJobs
 from soniqd.backends.sqlite.leadership import FileLock
 from soniqd.backends.sqlite.schedules import SQLiteSchedules
 from soniqd.backends.sqlite.transaction import Transaction
-from soniqd.backends.sqlite.workers import SQLiteWorkers
 from soniqd.errors import ConfigurationError, UnsupportedByBackendError
 
 _TABLES = (
@@ -34,7 +33,7 @@ _TABLES = (
 )
 
 
-class SQLiteBackend(SQLiteJobs, SQLiteInspection, SQLiteWorkers, SQLiteDeadLetters, SQLiteSchedules):
+class SQLiteBackend(SQLiteJobs, SQLiteInsight, SQLiteDeadLetters, SQLiteSchedules):
     """Jobs in one file of this host. ``clock`` gives seconds since the epoch.
 
     ``busy_timeout_s`` is how long a call waits for another process's lock before it gives up.
@@ -78,7 +77,7 @@ class SQLiteBackend(SQLiteJobs, SQLiteInspection, SQLiteWorkers, SQLiteDeadLette
         is_new = not _has_content(self._access.path)
         await self._access.open()
         status = await self._access.write(lambda tx: migrate(tx.connection, now=tx.now))
-        return replace(status, pending=status.applied) if is_new else status
+        return replace(status, pending=status.applied, created=True) if is_new else status
 
     async def migration_status(self) -> MigrationStatus:
         return await self._access.read(migration_status)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import socket
 from pathlib import Path
 from urllib.parse import quote
 
 from soniqd.backends.sqlite.bell import make_wake_folder, wake_folder
 from soniqd.errors import DatabaseUnavailableError
+from soniqd.model import LeaderRecord
+
+_LONGEST_NAME = 300
 
 
 class FileLock:
@@ -31,7 +36,26 @@ class FileLock:
             os.close(descriptor)
             return False
         self._descriptor = descriptor
+        self._sign(descriptor)
         return self.held()
+
+    def holder(self) -> LeaderRecord | None:
+        """Tell who holds the lock, by what he wrote into the file; None if nobody does.
+
+        Nobody does if a shared lock can be had; who tries for the lock in that moment tries again.
+        """
+        try:
+            descriptor = os.open(wake_folder(self._database) / self._file_name, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            pid, _, hostname = os.pread(descriptor, _LONGEST_NAME, 0).decode(errors="replace").partition(" ")
+            return LeaderRecord(hostname, int(pid)) if pid.isdigit() else LeaderRecord(socket.gethostname())
+        finally:
+            os.close(descriptor)
+        return None
 
     def held(self) -> bool:
         """Whether the locked file is still the one that others would lock."""
@@ -48,6 +72,11 @@ class FileLock:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+    def _sign(self, descriptor: int) -> None:
+        with contextlib.suppress(OSError):  # a full disk keeps nobody from leading
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()} {socket.gethostname()}".encode(), 0)
 
     def _open(self) -> int:
         try:

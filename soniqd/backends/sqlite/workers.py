@@ -7,12 +7,12 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from soniqd.backends.protocol import HostLeftovers, PruneReport, ReleaseCause, ReleaseReport, SweepReport
-from soniqd.backends.records import STOPPED_WORKER_KEPT_S, TICK_KEPT_S, from_epoch
+from soniqd.backends.records import STOPPED_WORKER_KEPT_S, TICK_KEPT_S, how_ended, defaults_json, from_epoch
 from soniqd.backends.sqlite.access import Access
 from soniqd.backends.sqlite.inspection import mappings
 from soniqd.backends.sqlite.outcomes import release_jobs_of
 from soniqd.backends.sqlite.transaction import Transaction, as_json
-from soniqd.model import ProcessIdentity, WorkerId, WorkerRecord, WorkerStatus
+from soniqd.model import JobId, ProcessIdentity, TaskDefaults, WorkerId, WorkerRecord, WorkerStatus
 
 
 class SQLiteWorkers:
@@ -20,8 +20,11 @@ class SQLiteWorkers:
 
     _access: Access
 
-    async def register_worker(self, worker: WorkerRecord, *, names: Collection[str]) -> None:
-        await self._access.write(lambda tx: _register(tx, worker, names))
+    async def register_worker(
+        self, worker: WorkerRecord, *, names: Collection[str], defaults: Mapping[str, TaskDefaults] | None = None
+    ) -> None:
+        tasks = {name: defaults_json((defaults or {}).get(name)) for name in names}
+        await self._access.write(lambda tx: _register(tx, worker, tasks))
 
     async def heartbeat(self, workers: Sequence[WorkerId]) -> frozenset[WorkerId]:
         return await self._access.write(lambda tx: _beat(tx, workers))
@@ -29,18 +32,25 @@ class SQLiteWorkers:
     async def set_worker_status(self, workers: Sequence[WorkerId], status: WorkerStatus) -> None:
         await self._access.write(lambda tx: tx.run("set_worker_status", (status.value, tx.now, as_json(list(workers)))))
 
-    async def list_workers(self, *, stale_after_s: float | None = None) -> list[WorkerRecord]:
-        return await self._find_workers({"stale_after_s": stale_after_s, "machine_id": None, "hostname": None})
+    async def list_workers(self, *, stale_after_s: float | None = None, stopped: bool = False) -> list[WorkerRecord]:
+        where = {"stale_after_s": stale_after_s, "machine_id": None, "hostname": None, "stopped": stopped}
+        return await self._find_workers(where)
 
     async def host_leftovers(self, machine_id: str, hostname: str) -> HostLeftovers:
-        where = {"stale_after_s": None, "machine_id": machine_id, "hostname": hostname}
+        where = {"stale_after_s": None, "machine_id": machine_id, "hostname": hostname, "stopped": False}
         return HostLeftovers(tuple(await self._find_workers(where)))
 
     async def release_workers(
-        self, workers: Sequence[WorkerId], *, cause: ReleaseCause, max_crashes: int, error: str = ""
+        self,
+        workers: Sequence[WorkerId],
+        *,
+        cause: ReleaseCause,
+        max_crashes: int,
+        error: str = "",
+        blamed: Collection[JobId] | None = None,
     ) -> ReleaseReport:
         return await self._access.write(
-            lambda tx: _release(tx, workers, cause=cause, max_crashes=max_crashes, error=error)
+            lambda tx: _release(tx, workers, cause=cause, max_crashes=max_crashes, error=error, blamed=blamed)
         )
 
     async def sweep(self, *, heartbeat_timeout_s: float, max_crashes: int) -> SweepReport:
@@ -57,7 +67,7 @@ class SQLiteWorkers:
         return [_record(row) for row in found]
 
 
-def _register(tx: Transaction, worker: WorkerRecord, names: Collection[str]) -> None:
+def _register(tx: Transaction, worker: WorkerRecord, tasks: Mapping[str, str | None]) -> None:
     process = worker.process
     tx.run(
         "register_worker",
@@ -81,7 +91,7 @@ def _register(tx: Transaction, worker: WorkerRecord, names: Collection[str]) -> 
         ),
     )
     tx.run("forget_names", (worker.id,))
-    tx.run("register_names", (worker.id, as_json(sorted(set(names)))))
+    tx.run("register_names", (worker.id, as_json([{"name": name, "defaults": tasks[name]} for name in sorted(tasks)])))
 
 
 def _beat(tx: Transaction, workers: Sequence[WorkerId]) -> frozenset[WorkerId]:
@@ -91,10 +101,18 @@ def _beat(tx: Transaction, workers: Sequence[WorkerId]) -> frozenset[WorkerId]:
 
 
 def _release(
-    tx: Transaction, workers: Sequence[str], *, cause: ReleaseCause, max_crashes: int, error: str
+    tx: Transaction,
+    workers: Sequence[str],
+    *,
+    cause: ReleaseCause,
+    max_crashes: int,
+    error: str,
+    blamed: Collection[JobId] | None,
 ) -> ReleaseReport:
+    if error:
+        tx.run("note_end", (how_ended(error), as_json(list(workers))))
     tx.run("stop_workers", (as_json(list(workers)),))
-    return release_jobs_of(tx, workers, cause=cause, max_crashes=max_crashes, error=error)
+    return release_jobs_of(tx, workers, cause=cause, max_crashes=max_crashes, error=error, blamed=blamed)
 
 
 def _sweep(tx: Transaction, *, heartbeat_timeout_s: float, max_crashes: int) -> SweepReport:

@@ -19,9 +19,11 @@ WITH worker AS (
   DELETE FROM soniq_task_registry r USING worker w
   WHERE r.worker_id = w.id::text AND r.task_name <> ALL (%(names)s::text[])
 )
-INSERT INTO soniq_task_registry (task_name, worker_id, last_seen_at)
-SELECT DISTINCT n.name, w.id::text, now() FROM worker w CROSS JOIN unnest(%(names)s::text[]) AS n (name)
-ON CONFLICT (task_name, worker_id) DO UPDATE SET last_seen_at = excluded.last_seen_at;
+INSERT INTO soniq_task_registry (task_name, worker_id, last_seen_at, defaults)
+SELECT DISTINCT ON (n.name) n.name, w.id::text, now(), n.defaults::jsonb
+FROM worker w CROSS JOIN unnest(%(names)s::text[], %(defaults)s::text[]) AS n (name, defaults)
+ON CONFLICT (task_name, worker_id) DO UPDATE
+  SET last_seen_at = excluded.last_seen_at, defaults = excluded.defaults;
 
 -- name: heartbeat
 -- tell that workers live
@@ -42,7 +44,7 @@ SELECT w.id::text, w.machine_id, w.hostname, w.boot_id, w.pid_namespace, w.pid, 
        (SELECT count(*) FROM soniq_jobs j WHERE j.worker_id = w.id AND j.status = 'processing') AS jobs_processing,
        w.metadata::text
 FROM soniq_workers w
-WHERE w.status <> 'stopped'
+WHERE (w.status = 'stopped') = %(stopped)s::boolean
   AND (%(stale_after_s)s::float8 IS NULL
        OR w.last_heartbeat < clock_timestamp() - %(stale_after_s)s::float8 * interval '1 second')
   AND (%(hostname)s::text IS NULL OR (w.machine_id = %(machine_id)s::text AND w.hostname = %(hostname)s::text))
@@ -54,7 +56,10 @@ ORDER BY w.started_at, w.id;
 WITH gone AS (
   SELECT id FROM soniq_workers WHERE id = ANY (%(ids)s::uuid[]) ORDER BY id FOR UPDATE
 )
-UPDATE soniq_workers SET status = 'stopped'
+UPDATE soniq_workers
+SET status = 'stopped',
+    metadata = CASE WHEN %(ended)s::text IS NULL THEN metadata
+                    ELSE coalesce(metadata, '{}') || jsonb_build_object('ended', %(ended)s::text) END
 WHERE id IN (SELECT id FROM gone) AND status <> 'stopped';
 
 -- name: lock_stale_workers

@@ -12,7 +12,8 @@ WHERE soniq_workers.status <> 'stopped'
 DELETE FROM soniq_task_registry WHERE worker_id = ?
 
 -- :register_names Note the task names of a worker.
-INSERT INTO soniq_task_registry (worker_id, task_name) SELECT ?, value FROM json_each(?)
+INSERT INTO soniq_task_registry (worker_id, task_name, defaults)
+SELECT ?, value ->> 'name', value ->> 'defaults' FROM json_each(?)
 
 -- :beat Mark workers as alive that are not stopped.
 UPDATE soniq_workers SET last_heartbeat = ? WHERE id IN (SELECT value FROM json_each(?)) AND status <> 'stopped'
@@ -24,16 +25,20 @@ SELECT json_group_array(id) FROM soniq_workers WHERE id IN (SELECT value FROM js
 UPDATE soniq_workers SET status = ?, last_heartbeat = ?
 WHERE id IN (SELECT value FROM json_each(?)) AND status <> 'stopped'
 
--- :workers Workers that are not stopped, with the number of jobs in hand.
+-- :workers Workers that are not stopped, or those that are, with the number of jobs in hand.
 SELECT w.*, :now - last_heartbeat AS age,
        (SELECT count(*) FROM soniq_jobs j WHERE j.worker_id = w.id AND j.status = 'processing') AS jobs_processing
 FROM soniq_workers w
-WHERE status <> 'stopped' AND (:stale_after_s IS NULL OR :now - last_heartbeat > :stale_after_s)
+WHERE (status = 'stopped') = :stopped AND (:stale_after_s IS NULL OR :now - last_heartbeat > :stale_after_s)
   AND (:machine_id IS NULL OR machine_id = :machine_id) AND (:hostname IS NULL OR hostname = :hostname)
 ORDER BY started_at, id
 
 -- :stop_workers Mark workers as stopped, whatever they are.
 UPDATE soniq_workers SET status = 'stopped' WHERE id IN (SELECT value FROM json_each(?))
+
+-- :note_end Keep how workers ended.
+UPDATE soniq_workers SET metadata = json_set(coalesce(metadata, '{}'), '$.ended', ?)
+WHERE id IN (SELECT value FROM json_each(?)) AND status <> 'stopped'
 
 -- :silent_workers Workers whose heartbeat is too old.
 SELECT json_group_array(id) FROM soniq_workers WHERE status <> 'stopped' AND ? - last_heartbeat > ?

@@ -1,0 +1,83 @@
+"""What people ask about: why a job waits, how much waits where, what a task is like, who leads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from soniqd.model.job import JobRecord, WorkerId
+from soniqd.model.worker import WorkerRecord
+
+COUNTED_TO = 10_000
+"""Questions about a backlog count no further than this: asking must cost the same however much waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskDefaults:
+    """How a worker's code declares a task. ``timeout_s`` is the one that the worker applies; 0 is no limit."""
+
+    queue: str = "default"
+    priority: int = 100
+    max_attempts: int = 4
+    timeout_s: float = 0.0
+    unique: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class QueueBacklog:
+    """One queue. ``ready`` can be claimed now, ``later`` has a time to come, ``processing`` is held by workers.
+
+    Counts stop at COUNTED_TO; ``ready_more`` and ``later_more`` tell that there are more. ``oldest_s`` is for how long
+    the ready job that waits the longest has been ready, as far as the heads of the queue show it.
+    """
+
+    queue: str
+    paused: bool = False
+    ready: int = 0
+    ready_more: bool = False
+    later: int = 0
+    later_more: bool = False
+    processing: int = 0
+    oldest_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """All queues that hold something or are paused, by name.
+
+    ``unclaimable`` counts the queued jobs of task names that no live worker knows, each up to COUNTED_TO;
+    ``complete`` is false if there are more queues or task names than were looked at.
+    """
+
+    queues: tuple[QueueBacklog, ...] = ()
+    unclaimable: Mapping[str, int] = field(default_factory=dict)
+    complete: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderRecord:
+    """Who leads, by its own account; ``pid`` None if it did not say."""
+
+    hostname: str
+    pid: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobFacts:
+    """All that the database knows about what a job waits for.
+
+    ``now`` is the database's clock. ``ahead`` counts the jobs of its queue that will be claimed first, up to
+    COUNTED_TO + 1; None if the job is not claimable now. ``workers`` are all that are not stopped, ``knowers`` those
+    that registered its task. A held job whose worker is not among ``workers`` belongs to a dead one.
+    """
+
+    record: JobRecord
+    now: datetime
+    queue_paused: bool = False
+    ahead: int | None = None
+    workers: tuple[WorkerRecord, ...] = ()
+    knowers: frozenset[WorkerId] = frozenset()
+    defaults: TaskDefaults | None = None
+    dead_letter_reason: str | None = None
+    replayed: int = 0

@@ -14,7 +14,7 @@ version in its first message. The conversation:
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from soniqd.errors import ControlError
@@ -54,7 +54,10 @@ class Boot:
 
 @dataclass(frozen=True, slots=True)
 class Booted:
-    """The modules are imported. ``threads`` names threads that they started: such a process must not fork."""
+    """The modules are imported. ``threads`` names threads that they started: such a process must not fork.
+
+    ``code`` has a digest for each part of the code (see soniqd.forkserver.fingerprint).
+    """
 
     version: str
     python: str
@@ -62,6 +65,7 @@ class Booted:
     schedules: tuple[str, ...]
     threads: tuple[str, ...]
     import_s: float
+    code: dict[str, str] = field(default_factory=dict)
     protocol: int = PROTOCOL
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from soniqd.control.fork import PROTOCOL, Boot, Booted, BootFailed, decode
 from soniqd.errors import ConfigurationError, ControlError
 from soniqd.forkserver import inspection
+from soniqd.forkserver.fingerprint import fingerprint
 from soniqd.forkserver.loading import load_jobs
 from soniqd.log import catalogue, emit
 from soniqd.log.redact import redact
@@ -32,6 +33,7 @@ class Generation:
     jobs: LoadedJobs
     threads: tuple[str, ...]
     import_s: float
+    code: dict[str, str]
 
     def booted(self) -> Booted:
         """Describe it to the master."""
@@ -42,6 +44,7 @@ class Generation:
             schedules=tuple(spec.name for spec in self.jobs.schedules),
             threads=self.threads,
             import_s=self.import_s,
+            code=self.code,
         )
 
 
@@ -61,16 +64,17 @@ def boot(message: Boot) -> Generation:
         settings.soniqd.log_level, settings.soniqd.log_format, slot=f"fork server gen {message.generation}"
     )
     descriptors = inspection.open_descriptors()
-    started = time.monotonic()
+    started, since_ns = time.monotonic(), time.time_ns()
     preload(settings)
     jobs = load_jobs(settings)
     import_s = time.monotonic() - started
+    code = fingerprint(settings.jobs.modules, settings.jobs.path, since_ns=since_ns, ignored=_database_files(settings))
     _warn_of_shared(inspection.shared_descriptors(descriptors, inspection.open_descriptors()), message.generation)
     # The collector is off while modules are imported (see the server): one collection removes what they left, and
     # whatever is alive after that is no longer looked at, so that a child's collections copy no shared page.
     gc.collect()
     gc.freeze()
-    return Generation(message.generation, settings, jobs, inspection.running_threads(), import_s)
+    return Generation(message.generation, settings, jobs, inspection.running_threads(), import_s, code)
 
 
 def boot_failed(error: Exception) -> BootFailed:
@@ -99,6 +103,14 @@ def _check_release(packet: bytes) -> None:
             f"(fork protocol {PROTOCOL}): install the daemon's release there with "
             f'"{sys.executable} -m pip install soniqd=={version}"'
         )
+
+
+def _database_files(settings: DaemonSettings) -> frozenset[str]:
+    """An embedded database in a folder of the application changes all the time, and is no code."""
+    if settings.database.url.startswith("postgres"):
+        return frozenset()
+    path = settings.database.url.removeprefix("sqlite:///")
+    return frozenset(f"{path}{ending}" for ending in ("", "-wal", "-shm", "-journal"))
 
 
 def _warn_of_shared(descriptors: tuple[str, ...], generation: int) -> None:

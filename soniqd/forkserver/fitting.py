@@ -10,6 +10,8 @@ from soniqd.errors import ControlError
 
 M = TypeVar("M", Booted, BootFailed)
 
+_FEW = 2
+
 
 def fitting(message: M) -> M:
     """Return the message with its longest parts halved as often as it takes."""
@@ -24,6 +26,8 @@ def fitting(message: M) -> M:
 
 def _halved(message: M) -> M:
     if isinstance(message, Booted):
+        if len(message.tasks) <= _FEW >= len(message.schedules):
+            return replace(message, code={})  # unknown code counts as changed
         return replace(message, tasks=_fewer(message.tasks), schedules=_fewer(message.schedules))
     problems = tuple(_shorter(problem) for problem in _fewer(message.problems))
     # The end of a traceback names the error.
@@ -31,7 +35,7 @@ def _halved(message: M) -> M:
 
 
 def _fewer(names: tuple[str, ...]) -> tuple[str, ...]:
-    return names if len(names) <= 2 else (*names[: len(names) // 2], "...")
+    return names if len(names) <= _FEW else (*names[: len(names) // 2], "...")
 
 
 def _shorter(text: str) -> str:

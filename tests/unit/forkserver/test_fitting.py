@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from soniqd.control.fork import Booted, BootFailed, encode
 from soniqd.forkserver.fitting import fitting
 
@@ -33,3 +35,9 @@ def test_thousands_of_problems_fit():
     fitted = fitting(BootFailed(problems=("a problem of some length " * 20,) * 5000, traceback="", version="1"))
     encode(fitted)
     assert fitted.problems
+
+
+def test_so_many_parts_of_code_that_they_do_not_fit_count_as_unknown():
+    fitted = fitting(replace(a_boot(1), code={f"package{number}": "0123456789ab" for number in range(10_000)}))
+    encode(fitted)
+    assert fitted.code == {}

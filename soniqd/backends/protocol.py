@@ -248,8 +248,11 @@ class WorkerStore(Protocol):
 
     async def set_worker_status(self, workers: Sequence[WorkerId], status: WorkerStatus) -> None: ...
 
-    async def list_workers(self, *, stale_after_s: float | None = None) -> list[WorkerRecord]:
-        """All that are not ``stopped``; with ``stale_after_s`` only those whose heartbeat is older."""
+    async def list_workers(self, *, stale_after_s: float | None = None, stopped: bool = False) -> list[WorkerRecord]:
+        """All that are not ``stopped``, or those that are; with ``stale_after_s`` only those with an older heartbeat.
+
+        ``metadata["ended"]`` of a stopped one tells how it ended, where somebody knew.
+        """
 
     async def host_leftovers(self, machine_id: str, hostname: str) -> HostLeftovers: ...
 
@@ -267,7 +270,8 @@ class WorkerStore(Protocol):
         A ``crash`` adds one to the ``crashes`` of each job that ran, which are those ``blamed`` (None: nobody knows,
         so all), and keeps ``error`` with it; a job that reaches ``max_crashes`` becomes a dead letter with reason
         ``worker_lost``. What a dead worker only held goes back as if it had not been claimed. ``interrupted`` only
-        counts an interruption. ``error`` is also kept as the workers' ``ended``. Wakes listeners.
+        counts an interruption. The first line of ``error`` is also kept with the workers, as ``metadata["ended"]``.
+        Wakes listeners.
         """
 
     async def sweep(self, *, heartbeat_timeout_s: float, max_crashes: int) -> SweepReport:

@@ -41,6 +41,11 @@ def storable_text(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def how_ended(error: str) -> str:
+    """Return what is kept with a worker of the error that its jobs get: the first line, without stacks."""
+    return storable_text(error.partition("\n")[0])
+
+
 def refusals(outcomes: Sequence[Outcome]) -> dict[str, str]:
     """Find the outcomes whose result is no JSON text, with the reason: nobody could read it back."""
     found: dict[str, str] = {}

@@ -116,11 +116,19 @@ class SameHistory(RuleBasedStateMachine):
             self.both(lambda backend: backend.complete(outcomes))
             self.both(lambda backend: backend.settled(outcomes))
 
-    @rule(which=st.integers(0, 5), cause=st.sampled_from(["crash", "interrupted"]))
-    def release(self, which: int, cause: Any) -> None:
+    @rule(
+        which=st.integers(0, 5),
+        cause=st.sampled_from(["crash", "interrupted"]),
+        ran=st.none() | st.sets(st.integers(0, 10)),
+    )
+    def release(self, which: int, cause: Any, ran: set[int] | None) -> None:
         if self.workers:
             gone = [self.workers[which % len(self.workers)]]
-            self.both(lambda backend: backend.release_workers(gone, cause=cause, max_crashes=2, error="killed"))
+            ids = [job.fence.job_id for job in self.claimed]
+            blamed = None if ran is None else {ids[-1 - n % len(ids)] for n in ran if ids}
+            self.both(
+                lambda backend: backend.release_workers(gone, cause=cause, max_crashes=2, error="killed", blamed=blamed)
+            )
 
     @rule(which=st.integers(0, 5), status=st.sampled_from(list(WorkerStatus)))
     def change_status(self, which: int, status: WorkerStatus) -> None:

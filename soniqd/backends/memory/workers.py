@@ -74,7 +74,9 @@ class MemoryWorkers:
         for worker_id in workers:
             if worker_id in self._state.workers:
                 self._stop(self._state.workers[worker_id], ended=how_ended(error))
-        released = self._state.release(workers, cause, max_crashes=max_crashes, error=storable_text(error), blamed=blamed)
+        released = self._state.release(
+            workers, cause, max_crashes=max_crashes, error=storable_text(error), blamed=blamed
+        )
         return ReleaseReport(tuple(released.requeued), tuple(released.dead))
 
     async def sweep(self, *, heartbeat_timeout_s: float, max_crashes: int) -> SweepReport:
@@ -112,8 +114,8 @@ class MemoryWorkers:
         return [worker for worker in self._state.workers.values() if worker.status is not WorkerStatus.STOPPED]
 
     def _stop(self, worker: StoredWorker, *, ended: str = "") -> None:
-        worker.status = WorkerStatus.STOPPED
-        if ended:
+        first, worker.status = worker.status is not WorkerStatus.STOPPED, WorkerStatus.STOPPED
+        if ended and first:
             metadata = {**worker.record.metadata, "ended": ended}
             worker.record = dataclasses.replace(worker.record, metadata=metadata)
 

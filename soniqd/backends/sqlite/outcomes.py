@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, assert_never
 
@@ -160,32 +160,41 @@ def _plan_return(
 
 
 def release_jobs_of(
-    tx: Transaction, worker_ids: Sequence[str], *, cause: ReleaseCause, max_crashes: int, error: str
+    tx: Transaction,
+    worker_ids: Sequence[str],
+    *,
+    cause: ReleaseCause,
+    max_crashes: int,
+    error: str,
+    blamed: Collection[JobId] | None = None,
 ) -> ReleaseReport:
     """Take these workers' jobs away; those that have crashed too often become dead letters."""
     moves = Moves()
     requeued: list[JobId] = []
     dead: list[JobId] = []
-    crash = int(cause == "crash")
     told = storable_text(error) or None
     for seq, job_id, queue, keyed, crashes in tx.array("held_by_workers", (as_json(list(worker_ids)),)):
+        crash = int(cause == "crash" and (blamed is None or job_id in blamed))
         if crash and crashes + 1 >= max_crashes:
             moves.bury(DeadRow(seq, "worker_lost", told, attempts=0, crashes=1, settles=False, moved_at=tx.now))
             dead.append(job_id)
             continue
-        moves.requeue(Held(seq, queue, bool(keyed)), _released_row(tx, seq, crash=crash, error=told if crash else None))
+        row = _released_row(
+            tx, seq, crash=crash, interruption=int(cause == "interrupted"), error=told if crash else None
+        )
+        moves.requeue(Held(seq, queue, bool(keyed)), row)
         requeued.append(job_id)
         tx.wake(queue)
     moves.carry_out(tx)
     return ReleaseReport(tuple(requeued), tuple(dead))
 
 
-def _released_row(tx: Transaction, seq: int, *, crash: int, error: str | None) -> BackRow:
+def _released_row(tx: Transaction, seq: int, *, crash: int, interruption: int, error: str | None) -> BackRow:
     return BackRow(
         seq,
         attempts=0,
         crashes=crash,
-        interruptions=1 - crash,
+        interruptions=interruption,
         error=error,
         due_at=None,
         scheduled_at=None,

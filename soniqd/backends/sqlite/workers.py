@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from soniqd.backends.protocol import HostLeftovers, PruneReport, ReleaseCause, ReleaseReport, SweepReport
-from soniqd.backends.records import STOPPED_WORKER_KEPT_S, TICK_KEPT_S, how_ended, defaults_json, from_epoch
+from soniqd.backends.records import STOPPED_WORKER_KEPT_S, TICK_KEPT_S, defaults_json, from_epoch, how_ended
 from soniqd.backends.sqlite.access import Access
 from soniqd.backends.sqlite.inspection import mappings
 from soniqd.backends.sqlite.outcomes import release_jobs_of

@@ -123,6 +123,50 @@ async def test_a_drain_counts_an_interruption_only(backend: StorageBackend) -> N
     assert (shown["status"], shown["crashes"], shown["attempts"], shown["interruptions"]) == ("queued", 0, 0, 1)
 
 
+async def test_a_crash_is_counted_for_the_blamed_and_the_others_come_back_uncounted(backend: StorageBackend) -> None:
+    ran, held = job(), job()
+    await backend.enqueue([ran, held])
+    dead = await worker(backend)
+    assert ids(await claim(backend, dead, limit=2)) == [ran.id, held.id]
+    report = await backend.release_workers([dead], cause="crash", max_crashes=3, error="killed", blamed={ran.id})
+    assert (set(report.requeued), report.dead_lettered) == ({ran.id, held.id}, ())
+    counted, uncounted = await record(backend, ran.id), await record(backend, held.id)
+    assert (counted["crashes"], counted["last_error"]) == (1, "killed")
+    assert (uncounted["status"], uncounted["crashes"], uncounted["interruptions"]) == ("queued", 0, 0)
+    assert (uncounted["attempts"], uncounted["last_error"]) == (0, None)
+
+
+async def test_only_the_blamed_becomes_a_dead_letter(backend: StorageBackend) -> None:
+    poison, neighbour = job(), job()
+    await backend.enqueue([poison, neighbour])
+    dead = await worker(backend)
+    await claim(backend, dead, limit=2)
+    report = await backend.release_workers([dead], cause="crash", max_crashes=1, error="x", blamed=[poison.id])
+    assert (report.requeued, report.dead_lettered) == ((neighbour.id,), (poison.id,))
+
+
+async def test_blaming_nobody_counts_nothing(backend: StorageBackend) -> None:
+    claimed = await claimed_job(backend)
+    report = await backend.release_workers(
+        [claimed.fence.worker_id], cause="crash", max_crashes=1, error="killed", blamed=()
+    )
+    assert (report.requeued, report.dead_lettered) == ((claimed.fence.job_id,), ())
+    assert (await record(backend, claimed.fence.job_id))["crashes"] == 0
+
+
+async def test_a_stopped_worker_tells_how_it_ended(backend: StorageBackend) -> None:
+    killed, left, alive = await worker(backend), await worker(backend), await worker(backend)
+    await backend.release_workers([killed], cause="crash", max_crashes=3, error="signal 9 \x00\nits stacks")
+    await backend.release_workers([left], cause="interrupted", max_crashes=3)
+    ended = {one.id: one.metadata.get("ended") for one in await backend.list_workers(stopped=True)}
+    assert ended == {killed: "signal 9 \\x00", left: None}
+    await backend.release_workers([killed], cause="crash", max_crashes=3, error="told twice")
+    assert [one.metadata.get("ended") for one in await backend.list_workers(stopped=True) if one.id == killed] == [
+        "signal 9 \\x00"
+    ]
+    assert [one.id for one in await backend.list_workers()] == [alive]
+
+
 async def test_a_poison_job_becomes_a_dead_letter(backend: StorageBackend) -> None:
     new = job()
     await backend.enqueue([new])

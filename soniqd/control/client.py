@@ -1,9 +1,13 @@
-"""soniqctl's end of the control socket: connect, ask one thing, leave. Blocking, with a deadline."""
+"""soniqctl's end of the control socket: connect, ask one thing, leave. Blocking, with a deadline.
+
+An answer that has no end (:meth:`ControlClient.follow`) has a deadline for its beginning only.
+"""
 
 from __future__ import annotations
 
 import grp
 import os
+import select
 import socket
 import time
 from collections.abc import Iterator, Mapping
@@ -11,8 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from soniqd.control.codec import LineBuffer, decode_response, encode_request
-from soniqd.control.message import Failed, Request, Succeeded
+from soniqd.control.codec import LineBuffer, decode_answer, decode_response, encode_request
+from soniqd.control.message import Failed, Items, Request, Succeeded
 from soniqd.errors import ControlError, DaemonUnreachableError
 
 DEFAULT_TIMEOUT_S = 10.0
@@ -54,7 +58,7 @@ class ControlClient:
         request = Request(1, command, dict(params or {}))
         try:
             with self._connected(timeout_s) as connection:
-                response = decode_response(_exchange(connection, encode_request(request), timeout_s))
+                response = decode_response(_exchange(connection, encode_request(request), timeout_s, LineBuffer()))
         except OSError as error:
             raise DaemonUnreachableError(self._advice(error, timeout_s)) from error
         match response:
@@ -62,6 +66,29 @@ class ControlClient:
                 return result
             case Failed(code=code, message=message, problems=problems):
                 raise ControlError(message, code=code, problems=problems)
+
+    def follow(
+        self, command: str, params: Mapping[str, Any] | None = None, *, output: int | None = None
+    ) -> Iterator[tuple[dict[str, Any], ...]]:
+        """Yield what the daemon tells, as it tells it, until it has no more; the first may be empty.
+
+        ``output`` is where it goes: BrokenPipeError is raised when nobody reads there any more, be there anything to
+        tell or not. Raises DaemonUnreachableError and ControlError as :meth:`call`, the former in the middle, too.
+        """
+        request = Request(1, command, dict(params or {}))
+        try:
+            with self._connected(self._timeout_s) as connection:
+                lines = LineBuffer()
+                message = decode_answer(_exchange(connection, encode_request(request), self._timeout_s, lines))
+                while isinstance(message, Items):
+                    yield message.items
+                    message = decode_answer(_next_line(connection, lines, output))
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise DaemonUnreachableError(self._advice(error, self._timeout_s)) from error
+        if isinstance(message, Failed):
+            raise ControlError(message.message, code=message.code, problems=message.problems)
 
     @contextmanager
     def _connected(self, timeout_s: float) -> Iterator[socket.socket]:
@@ -86,11 +113,27 @@ class ControlClient:
         return f"cannot reach soniqd on {self._path}: {reason}"
 
 
-def _exchange(connection: socket.socket, request: bytes, timeout_s: float) -> bytes:
+def _next_line(connection: socket.socket, lines: LineBuffer, output: int | None) -> bytes:
+    """Wait for the next line, for as long as somebody reads what becomes of it."""
+    connection.settimeout(None)
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    if output is not None:
+        poll.register(output, 0)  # POLLERR and POLLHUP are always reported: the reader has left
+    while (line := lines.next_line()) is None:
+        if any(fd == output for fd, _ in poll.poll()):
+            raise BrokenPipeError
+        data = connection.recv(_RECEIVE_SIZE)
+        if not data:
+            raise ConnectionResetError
+        lines.feed(data)
+    return line
+
+
+def _exchange(connection: socket.socket, request: bytes, timeout_s: float, lines: LineBuffer) -> bytes:
     deadline = time.monotonic() + timeout_s
     with suppress(BrokenPipeError, ConnectionResetError):  # it may have refused us before reading: that is an answer
         connection.sendall(request)
-    lines = LineBuffer()
     while (line := lines.next_line()) is None:
         remaining_s = deadline - time.monotonic()
         if remaining_s <= 0:

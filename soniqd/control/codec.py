@@ -4,6 +4,11 @@
     {"protocol": 1, "version": "0.1.0", "id": 1, "ok": true, "result": {...}}
     {"protocol": 1, "version": "0.1.0", "id": 1, "ok": false, "error": {"code": "", "message": "", "problems": []}}
 
+Commands that tell of things as they come answer with any number of lines before that, the first of them empty and at
+once:
+
+    {"protocol": 1, "version": "0.1.0", "id": 1, "items": [{...}, {...}]}
+
 A line is at most one MiB. Whoever is spoken to in another protocol says which side has to be upgraded.
 """
 
@@ -12,7 +17,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from soniqd.control.message import PROTOCOL, Failed, Request, Response, Succeeded
+from soniqd.control.message import PROTOCOL, Failed, Items, Request, Response, Succeeded
 from soniqd.errors import ControlError
 from soniqd.version import __version__
 
@@ -88,8 +93,22 @@ def encode_response(response: Response) -> bytes:
         return _line(head | {"ok": False, "error": {"code": error.code, "message": str(error), "problems": []}})
 
 
+def encode_items(message: Items) -> bytes:
+    """Give items their line; raises ControlError when they are too long together."""
+    head = {"protocol": PROTOCOL, "version": __version__, "id": message.id}
+    return _line(head | {"items": list(message.items)})
+
+
 def decode_response(line: bytes) -> Response:
-    """Read a response; raises ControlError when it is not one, or of another protocol."""
+    """Read a response that comes alone; raises ControlError when it is not one, or of another protocol."""
+    message = decode_answer(line)
+    if isinstance(message, Items):
+        raise ControlError("cannot read a response: it is one of several")
+    return message
+
+
+def decode_answer(line: bytes) -> Response | Items:
+    """Read a response, or items before it; raises ControlError when it is neither, or of another protocol."""
     fields = _object(line)
     protocol = fields.get("protocol")
     match fields:
@@ -101,6 +120,8 @@ def decode_response(line: bytes) -> Response:
             raise ControlError(_other_protocol("soniqd", protocol, here="soniqctl"))
         case {"id": int(number), "ok": True, "result": dict(result)}:
             return Succeeded(number, result)
+        case {"id": int(number), "items": list(items)} if all(isinstance(item, dict) for item in items):
+            return Items(number, tuple(items))
         case _:
             raise ControlError("cannot read a response: it needs id, ok and result or error")
 

@@ -37,4 +37,12 @@ class Failed:
     problems: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Items:
+    """Some of the answer to a command that has many; a Succeeded or Failed with the same id comes at the end."""
+
+    id: int
+    items: tuple[dict[str, Any], ...]
+
+
 Response = Succeeded | Failed

@@ -4,6 +4,9 @@ Each client is served by a task of its own, one request at a time. None of them 
 complete request, or taken no response, within its deadline is dropped; there are only so many clients; a line has a
 longest length; and who may not control the daemon is told so before a byte of his is read.
 
+An answer may be a :class:`~soniqd.control.stream.Stream`: it goes on until it ends, the client leaves or says anything
+more, or takes nothing for too long. There are fewer streams than clients, so that followers leave room for commands.
+
 A process that executes another image of itself in place hands its socket and its clients over (:meth:`hand_over`).
 So that at any moment each byte received is either the kernel's or in a :class:`_Conversation`, sockets are waited for
 and then read in one step; ``loop.sock_recv`` would keep bytes in a future for a turn of the loop.
@@ -20,15 +23,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from soniqd.control.codec import LineBuffer, decode_request, encode_response
+from soniqd.control.codec import LineBuffer, decode_request, encode_items, encode_response
 from soniqd.control.listening import Listener, listen
-from soniqd.control.message import Failed, Request, Response, Succeeded
+from soniqd.control.message import Failed, Items, Request, Response, Succeeded
 from soniqd.control.peer import Peer
+from soniqd.control.stream import Stream
 from soniqd.errors import ControlError, SoniqError
 from soniqd.log import catalogue, emit
 from soniqd.log.redact import redact
 
-Handler = Callable[[Request, Peer], Awaitable[dict[str, Any]]]
+Handler = Callable[[Request, Peer], Awaitable[dict[str, Any] | Stream]]
 
 _RECEIVE_SIZE = 64 * 1024
 _ACCEPT_RETRY_S = 0.5
@@ -40,8 +44,10 @@ class Limits:
     """What one client, and all of them together, may take."""
 
     clients: int = 32
+    streams: int = 16
     request_timeout_s: float = 10.0
     response_timeout_s: float = 10.0
+    stream_timeout_s: float = 30.0
     close_timeout_s: float = 1.0
 
 
@@ -68,11 +74,12 @@ class OpenSocket:
 
 @dataclass(eq=False, slots=True)
 class _Conversation:
-    """One client; ``request`` is what is being answered."""
+    """One client; ``request`` is what is being answered, ``stream`` what it follows."""
 
     connection: socket.socket
     lines: LineBuffer
     request: Request | None = None
+    stream: Stream | None = None
 
 
 class ControlServer:
@@ -123,12 +130,15 @@ class ControlServer:
         self._accepting = asyncio.create_task(self._accept(self._listener), name="control: accept")
 
     def hand_over(self, *, answered_later: str) -> OpenSocket:
-        """Describe the socket, and the clients who ask nothing now, or something with this command."""
+        """Describe the socket, and the clients who ask nothing now, or something with this command.
+
+        Who follows a stream sees its connection end, and may connect again.
+        """
         assert self._listener is not None, "only a server that listens can be handed over"
         connections = tuple(
             OpenConnection(each.connection.fileno(), each.lines.rest, None if each.request is None else each.request.id)
             for each in self._conversations
-            if each.request is None or each.request.command == answered_later
+            if each.stream is None and (each.request is None or each.request.command == answered_later)
         )
         return OpenSocket(self._listener.accepting.fileno(), self._listener.file, connections)
 
@@ -142,8 +152,8 @@ class ControlServer:
             self._begin(conversation, self._listener.gid, answer)
 
     def being_answered(self) -> set[str]:
-        """Return the commands that clients wait for right now."""
-        return {each.request.command for each in self._conversations if each.request is not None}
+        """Return the commands that clients wait for right now; streams, which have no end, are none of them."""
+        return {each.request.command for each in self._conversations if each.request and each.stream is None}
 
     async def close(self) -> None:
         """Stop listening, let responses on their way arrive, drop the clients, remove the socket if it is ours."""
@@ -152,6 +162,9 @@ class ControlServer:
         listener, self._listener = self._listener, None
         await _cancelled({self._accepting})
         listener.close()
+        for conversation in self._conversations:
+            if conversation.stream is not None:
+                conversation.stream.end()
         await _cancelled(self._clients - self._answering)
         if self._answering:
             await asyncio.wait(self._answering, timeout=self._limits.close_timeout_s)
@@ -233,14 +246,42 @@ class ControlServer:
         self._answering.add(task)
         conversation.request = request
         try:
-            await self._send(conversation.connection, await self._answer(request, peer))
+            answer = await self._answer(request, peer)
+            if isinstance(answer, Stream):
+                answer = await self._follow(conversation, request.id, answer)
+            await self._send(conversation.connection, answer)
         finally:
             conversation.request = None
             self._answering.discard(task)
 
-    async def _answer(self, request: Request, peer: Peer) -> Response:
+    async def _follow(self, conversation: _Conversation, number: int, stream: Stream) -> Response:
+        """Send what a stream has until it, or the client, has had enough; return the end of the answer."""
+        if sum(each.stream is not None for each in self._conversations) >= self._limits.streams:
+            stream.close()
+            message = f"too many followers: soniqd serves {self._limits.streams} at once; try again"
+            return Failed(number, ControlError.code, message)
+        conversation.stream = stream
+        # Before the first word to the client: what it says from then on, and its end, are not missed.
+        leaving = asyncio.create_task(_readable(conversation.connection), name="control: follower")
+        leaving.add_done_callback(lambda _: stream.end())
         try:
-            return Succeeded(request.id, await self._handler(request, peer))
+            items: tuple[dict[str, Any], ...] = ()
+            while True:
+                await self._put(conversation.connection, encode_items(Items(number, items)))
+                items = () if leaving.done() else await stream.take()
+                if not items:
+                    return Succeeded(number, {})
+        except ControlError as error:
+            return Failed(number, error.code, str(error))
+        finally:
+            conversation.stream = None
+            leaving.cancel()
+            stream.close()
+
+    async def _answer(self, request: Request, peer: Peer) -> Response | Stream:
+        try:
+            answer = await self._handler(request, peer)
+            return answer if isinstance(answer, Stream) else Succeeded(request.id, answer)
         except SoniqError as error:
             problems = tuple(redact(problem) for problem in getattr(error, "problems", ()))
             return Failed(request.id, error.code, redact(str(error)), problems)
@@ -252,6 +293,10 @@ class ControlServer:
     async def _send(self, connection: socket.socket, response: Response) -> None:
         async with asyncio.timeout(self._limits.response_timeout_s):
             await asyncio.get_running_loop().sock_sendall(connection, encode_response(response))
+
+    async def _put(self, connection: socket.socket, line: bytes) -> None:
+        async with asyncio.timeout(self._limits.stream_timeout_s):
+            await asyncio.get_running_loop().sock_sendall(connection, line)
 
 
 async def _cancelled(tasks: set[asyncio.Task[None]]) -> None:

@@ -7,6 +7,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from soniqd.control import link
 from soniqd.control.fork import ChildDescriptors
@@ -22,10 +23,60 @@ OnMessage = Callable[[str, link.Message], None]
 OnExit = Callable[[str, ExitCause], None]
 
 
+@dataclass(frozen=True, slots=True)
+class ChildHandover:
+    """What the next image of the master needs to go on with a child; ``link_fd`` None: it has hung up already."""
+
+    spec: ChildSpec
+    pid: int
+    link_fd: int | None
+    memory_fd: int
+    blackbox_fd: int
+    state: link.State
+    said_goodbye: bool
+    requested_s: float
+    received: bytes
+    unsent: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """What master and child have of each other. ``far_link`` None: the child has it."""
+
+    link: socket.socket
+    far_link: socket.socket | None
+    box: Box
+
+    @classmethod
+    def create(cls, spec: ChildSpec) -> _Ends:
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        near.setblocking(False)
+        try:
+            return cls(near, far, Box.create(spec.concurrency))
+        except OSError:
+            near.close()
+            far.close()
+            raise
+
+    @classmethod
+    def resume(cls, earlier: ChildHandover) -> _Ends:
+        near = socket.socket(fileno=earlier.link_fd) if earlier.link_fd is not None else socket.socket(socket.AF_UNIX)
+        near.setblocking(False)
+        return cls(near, None, Box(earlier.memory_fd, earlier.blackbox_fd))
+
+
 class ChildProcess:
     """One child. ``tap_fd`` is the children's end of the tap; it stays the caller's."""
 
-    def __init__(self, spec: ChildSpec, loop: asyncio.AbstractEventLoop, reaper: Reaper, *, tap_fd: int) -> None:
+    def __init__(
+        self,
+        spec: ChildSpec,
+        loop: asyncio.AbstractEventLoop,
+        reaper: Reaper,
+        *,
+        tap_fd: int,
+        ends: _Ends | None = None,
+    ) -> None:
         self.spec = spec
         self.pid: int | None = None
         self.state = link.State(phase="starting")
@@ -33,33 +84,59 @@ class ChildProcess:
         self.requested_s = time.monotonic()
         self._loop = loop
         self._reaper = reaper
-        self._link, self.far_link = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._link.setblocking(False)
+        ends = ends or _Ends.create(spec)
+        self._link, self.far_link, self.box = ends.link, ends.far_link, ends.box
         self._tap_fd = tap_fd
-        try:
-            self.box = Box.create(spec.concurrency)
-        except OSError:
-            self._link.close()
-            self.far_ends_sent()
-            raise
         self._received = b""
         self._unsent = b""
         self._on_message: OnMessage | None = None
         self._linked = True
 
+    @classmethod
+    def resume(
+        cls, earlier: ChildHandover, loop: asyncio.AbstractEventLoop, reaper: Reaper, *, tap_fd: int
+    ) -> ChildProcess:
+        """Go on with what an earlier image of the master described; to be adopted again."""
+        child = cls(earlier.spec, loop, reaper, tap_fd=tap_fd, ends=_Ends.resume(earlier))
+        child.state, child.said_goodbye, child.requested_s = earlier.state, earlier.said_goodbye, earlier.requested_s
+        child._received, child._unsent = earlier.received, earlier.unsent
+        if earlier.link_fd is None:
+            child._unlink()
+        return child
+
+    def hand_over(self) -> ChildHandover:
+        """Describe a child that was adopted."""
+        assert self.pid is not None, "only a child that exists can be handed over"
+        return ChildHandover(
+            spec=self.spec,
+            pid=self.pid,
+            link_fd=self._link.fileno() if self._linked else None,
+            memory_fd=self.box.memory_fd,
+            blackbox_fd=self.box.blackbox_fd,
+            state=self.state,
+            said_goodbye=self.said_goodbye,
+            requested_s=self.requested_s,
+            received=self._received,
+            unsent=self._unsent,
+        )
+
     def far_ends(self) -> ChildDescriptors:
         """Return what the child is to have."""
+        assert self.far_link is not None, "the child has its end already"
         return ChildDescriptors(self.far_link.fileno(), self.box.memory_fd, self.box.blackbox_fd, self._tap_fd)
 
     def far_ends_sent(self) -> None:
         """Close this process's copy of the child's end of the link: else the child's end of file would never come."""
-        self.far_link.close()
+        if self.far_link is not None:
+            self.far_link.close()
 
     def adopt(self, pid: int, *, on_message: OnMessage, on_exit: OnExit) -> None:
         """Begin to watch and to listen. ``on_exit`` is called once, after every message that the child has sent."""
         self.pid = pid
         self._on_message = on_message
-        self._loop.add_reader(self._link, self._read)
+        if self._linked:
+            self._loop.add_reader(self._link, self._read)
+            self._flush()
         self._reaper.watch(pid, lambda cause: self._exited(cause, on_exit))
 
     @property

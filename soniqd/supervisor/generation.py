@@ -64,6 +64,20 @@ class _Server:
     requests: dict[int, ChildProcess] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class GenerationHandover:
+    """What the next image of the master needs to go on with a generation; without ``pid`` its server is lost."""
+
+    number: int
+    python: str
+    settings: dict[str, Any]
+    tasks: tuple[str, ...]
+    forkable: bool
+    next_request: int
+    pid: int | None
+    fd: int | None
+
+
 class Generation:
     """A generation of the jobs code, ready to make children once ``generation_booted`` was called."""
 
@@ -97,6 +111,48 @@ class Generation:
     def pid(self) -> int | None:
         """The fork server's process id."""
         return self._main.pid if self._main else None
+
+    @property
+    def outstanding(self) -> str | None:
+        """What a fork server still has to answer, if anything."""
+        if self._becoming or (self._main and self._main.requests):
+            return f"generation {self.number} is about to make a child"
+        return f"generation {self.number} is booting" if self._main and not self._main.booted else None
+
+    def hand_over(self) -> GenerationHandover:
+        """Describe it; only while nothing is :attr:`outstanding`."""
+        return GenerationHandover(
+            number=self.number,
+            python=self._python,
+            settings=self._settings,
+            tasks=self.tasks,
+            forkable=self._forkable,
+            next_request=self._next_request,
+            pid=self.pid,
+            fd=self._main.sock.fileno() if self._main else None,
+        )
+
+    @classmethod
+    def resume(
+        cls, earlier: GenerationHandover, *, loop: asyncio.AbstractEventLoop, reaper: Reaper, events: GenerationEvents
+    ) -> Generation:
+        """Go on with what an earlier image of the master described; raises OSError."""
+        generation = cls(
+            earlier.number, python=earlier.python, settings=earlier.settings, loop=loop, reaper=reaper, events=events
+        )
+        generation.tasks, generation._forkable = earlier.tasks, earlier.forkable
+        generation._next_request = earlier.next_request
+        if earlier.pid is not None and earlier.fd is not None:
+            sock = socket.socket(fileno=earlier.fd)
+            sock.setblocking(False)
+            generation._main = _Server(earlier.pid, os.pidfd_open(earlier.pid), sock, booted=True)
+            generation._attend(generation._main)
+        return generation
+
+    def hang_up(self) -> None:
+        """Send the fork server away, as if it had been lost: its end is told as such, and it can be booted again."""
+        if self._main is not None:
+            self._main.sock.shutdown(socket.SHUT_RDWR)
 
     def boot(self) -> None:
         """Start the fork server; its answer comes through the events. Raises nothing: failing to start is an event."""
@@ -156,7 +212,7 @@ class Generation:
             command.append("--exec-child")
         try:
             process = subprocess.Popen(  # noqa: S603  configured
-                command, pass_fds=[far.fileno()], stdin=subprocess.DEVNULL, env=_environment()
+                command, pass_fds=[far.fileno()], stdin=subprocess.DEVNULL, env=environment()
             )
             process.returncode = 0  # the reaper waits for it, Popen must not
             pidfd = os.pidfd_open(process.pid)
@@ -166,17 +222,20 @@ class Generation:
         finally:
             far.close()
         server = _Server(process.pid, pidfd, near, child)
-        if child is not None:
-            self._reaper.expect()
-        else:
-            self._reaper.watch(process.pid, lambda cause: self._exited(server, cause))
-            self._living.add(process.pid)
-            self._all_gone.clear()
-        self._loop.add_reader(near, self._read, server)
+        self._attend(server)
         self._loop.call_later(BOOT_TIMEOUT_S, self._check_booted, server)
         boot = wire.Boot(self.number, self._settings, __version__)
         near.send(wire.encode(boot))
         return server
+
+    def _attend(self, server: _Server) -> None:
+        if server.child is not None:
+            self._reaper.expect()
+        else:
+            self._reaper.watch(server.pid, lambda cause: self._exited(server, cause))
+            self._living.add(server.pid)
+            self._all_gone.clear()
+        self._loop.add_reader(server.sock, self._read, server)
 
     def _request(self, server: _Server, child: ChildProcess) -> None:
         request = self._next_request
@@ -327,6 +386,6 @@ def _misconfigured(problem: str) -> wire.BootFailed:
     return wire.BootFailed(problems=(problem,), traceback="", version=__version__)
 
 
-def _environment() -> dict[str, str]:
-    """What jobs inherit: not the master's own talk with its service manager (sd_notify(3), sd_listen_fds(3))."""
+def environment() -> dict[str, str]:
+    """Return what others inherit: not the master's talk with its service manager (sd_notify(3), sd_listen_fds(3))."""
     return {key: value for key, value in os.environ.items() if key not in _MASTERS_OWN}

@@ -26,6 +26,7 @@ from soniqd.model import (
     WorkerRecord,
     WorkerStatus,
 )
+from soniqd.model.limits import ServerLimits
 
 ReleaseCause = Literal["crash", "interrupted"]
 CancelResult = Literal["cancelled", "processing", "finished", "missing"]
@@ -366,6 +367,9 @@ class StorageBackend(JobStore, WorkerStore, InsightStore, DeadLetterStore, Sched
 
     async def check_schema(self) -> None:
         """Raise :class:`~soniqd.errors.SchemaError` unless every migration of this release is applied."""
+
+    async def connection_limits(self) -> ServerLimits | None:
+        """Read how many connections its server allows; None where it has no server, or where a pooler hides it."""
 
     async def setup(self) -> MigrationStatus:
         """Create the database if it is missing and apply pending migrations, one caller at a time.

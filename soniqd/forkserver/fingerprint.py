@@ -86,7 +86,7 @@ def _imported(whole: set[str]) -> dict[str, _Part]:
 def _own_folders(module: ModuleType) -> list[str]:
     """A package's folders: several for a namespace package."""
     try:
-        return [folder for folder in module.__path__ if isinstance(folder, str)]
+        return [str(folder) for folder in module.__path__]
     except Exception:  # noqa: BLE001  a stand-in for a module may do anything when it is looked at
         return []
 

@@ -40,6 +40,8 @@ class MemoryBackend(MemoryJobs, MemoryInsight, MemoryWorkers, MemoryDeadLetters,
 
     async def check_schema(self) -> None: ...
 
+    async def connection_limits(self) -> None: ...
+
     async def setup(self) -> MigrationStatus:
         return MigrationStatus(applied=(), pending=())
 

@@ -12,12 +12,14 @@ from soniqd.backends.postgres.dead_letters import PostgresDeadLetters
 from soniqd.backends.postgres.enqueue import PostgresEnqueue
 from soniqd.backends.postgres.insight import PostgresInsight
 from soniqd.backends.postgres.leadership import PostgresLeadership
+from soniqd.backends.postgres.limits import read_limits
 from soniqd.backends.postgres.outcome import PostgresOutcome
 from soniqd.backends.postgres.schedules import PostgresSchedules
 from soniqd.backends.postgres.statements import SQL
 from soniqd.backends.postgres.target import parse_target
 from soniqd.backends.postgres.wakeups import PostgresWakeUps
 from soniqd.backends.protocol import Capabilities, Leadership, MigrationStatus, WakeUps
+from soniqd.model.limits import ServerLimits
 
 
 class PostgresBackend(
@@ -73,6 +75,10 @@ class PostgresBackend(
 
     async def check_schema(self) -> None:
         await migrate.check_schema(self._database)
+
+    async def connection_limits(self) -> ServerLimits | None:
+        async with self._database.lend() as connection:
+            return await read_limits(connection)
 
     async def setup(self) -> MigrationStatus:
         return await migrate.setup(self._database)

@@ -136,9 +136,12 @@ class ConnectionPool:
         return True
 
     async def _discard(self, connection: Connection) -> None:
-        self._size -= 1
-        self._hand_over(None)
-        await connection.close()
+        """Close first: whoever may open another one then does not lift the server's count above the most."""
+        try:
+            await connection.close()
+        finally:
+            self._size -= 1
+            self._hand_over(None)
 
     async def _discard_oldest(self) -> None:
         if self._size > self._min_size and self._idle[0][0] < time.monotonic() - _IDLE_FOR_S:

@@ -73,6 +73,8 @@ class SQLiteBackend(SQLiteJobs, SQLiteInsight, SQLiteDeadLetters, SQLiteSchedule
     async def check_schema(self) -> None:
         await self._access.read(lambda db: check_schema(db, self._access.path))
 
+    async def connection_limits(self) -> None: ...
+
     async def setup(self) -> MigrationStatus:
         is_new = not _has_content(self._access.path)
         await self._access.open()

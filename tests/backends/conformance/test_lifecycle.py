@@ -18,6 +18,14 @@ async def test_open_and_close_twice(new_view: NewView) -> None:
     await view.close()
 
 
+async def test_the_limits_of_connections_are_those_of_a_server(new_view: NewView) -> None:
+    view = new_view()
+    await view.open()
+    limits = await view.connection_limits()
+    assert (limits is not None) == view.capabilities.multi_host
+    await view.close()
+
+
 async def test_closing_what_was_never_opened(new_view: NewView) -> None:
     await new_view().close()
 

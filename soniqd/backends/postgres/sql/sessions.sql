@@ -36,3 +36,14 @@ SELECT extract(epoch FROM clock_timestamp())::float8;
 -- As the text of soniq_due's payload, so that both can be compared.
 SELECT (SELECT extract(epoch FROM scheduled_at)::text FROM soniq_jobs
         WHERE status = 'queued' AND scheduled_at IS NOT NULL ORDER BY scheduled_at LIMIT 1);
+
+-- name: connection_limits
+-- read the connection limits
+-- A limit of -1 is none, and superusers have none; reserved_connections is new in PostgreSQL 16.
+SELECT pg_backend_pid(), current_setting('max_connections')::int,
+       current_setting('superuser_reserved_connections')::int
+         + coalesce(current_setting('reserved_connections', true)::int, 0),
+       CASE WHEN r.rolconnlimit >= 0 AND NOT r.rolsuper THEN r.rolconnlimit END,
+       CASE WHEN d.datconnlimit >= 0 AND NOT r.rolsuper THEN d.datconnlimit END
+FROM pg_roles r, pg_database d
+WHERE r.rolname = session_user AND d.datname = current_database();

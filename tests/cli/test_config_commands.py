@@ -38,6 +38,18 @@ def test_check_tells_every_problem_on_a_line_of_its_own(config, tmp_path):
     ]
 
 
+def test_show_writes_a_group_s_tables_sizes_and_cpus_so_that_they_can_be_read_back(config, tmp_path):
+    text = (
+        "[[workers]]\nmax_memory = '512MiB'\ncpu_affinity = '0-2'\numask = '0027'\n"
+        "env = {'a.b' = 'x', C = '1'}\nrlimits = {nofile = 9, core = 'unlimited'}\n"
+    )
+    shown = config(text, "show").stdout
+    assert 'max_memory = "512MiB"' in shown
+    again = tmp_path / "again.toml"
+    again.write_text(shown)
+    assert load_daemon_settings(again, environ={}) == load_daemon_settings(tmp_path / "soniq.toml", environ={})
+
+
 def test_show_can_be_read_back_and_names_origins(config, tmp_path, monkeypatch):
     monkeypatch.setenv("SONIQ_RESULT_TTL", "90")
     text = '[jobs]\nmodules = ["a", "b"]\n[[workers]]\nname = "mail"\n[[workers]]\n'

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from soniqd.settings import DaemonSettings
 from soniqd.settings.schema import describe_keys, json_schema
 from soniqd.settings.variables import VARIABLES
@@ -37,3 +39,20 @@ def test_the_json_schema_takes_durations_as_text_and_as_numbers():
     drain = schema["$defs"]["SoniqdTable"]["properties"]["drain_timeout"]
     assert {choice["type"] for choice in drain["anyOf"]} == {"number", "string"}
     assert set(schema["properties"]) == set(DaemonSettings.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "default"),
+    [
+        ("max_memory", "size", 0),
+        ("max_age", "duration", "0s"),
+        ("env", "table of strings", {}),
+        ("rlimits", "table of integers", {}),
+        ("cpu_affinity", "array of integers", []),
+        ("nice", "integer", None),
+        ("umask", "string", None),
+    ],
+)
+def test_a_group_s_keys_have_types_and_defaults_as_written(name, kind, default):
+    [key] = [key for key in describe_keys() if (key.table, key.name) == ("[[workers]]", name)]
+    assert (key.type, key.default) == (kind, default)

@@ -1,4 +1,4 @@
-"""``soniqctl jobs``: list, show, cancel, delete."""
+"""``soniqctl jobs``: list, show, explain, cancel, delete."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from soniqd.backends import CancelResult, JobFilter, StorageBackend
 from soniqd.cli.options import JOB_ID, json_option
 from soniqd.cli.render import print_fields, print_json, print_line, print_table
 from soniqd.cli.session import Session
+from soniqd.cli.why import why
 from soniqd.cli.wording import moment
 from soniqd.errors import SoniqError
 from soniqd.model import JobId, JobRecord, JobStatus, WorkerId
@@ -27,7 +28,10 @@ assert set(get_args(CancelResult)) == {*_REFUSALS, "cancelled"}
 
 @click.group()
 def jobs() -> None:
-    """List, show, cancel and delete jobs."""
+    """List, show, explain, cancel and delete jobs."""
+
+
+jobs.add_command(why)
 
 
 @jobs.command("list")

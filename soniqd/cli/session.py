@@ -68,6 +68,11 @@ class Session:
         return self._load({})
 
     @property
+    def socket_named(self) -> bool:
+        """Whether somebody said on the command line where the daemon is."""
+        return self._socket is not None
+
+    @property
     def settings(self) -> DaemonSettings:
         """The daemon's settings; raises ConfigurationError."""
         return self.configuration.settings

@@ -31,7 +31,7 @@ _COMMANDS = {
     "setup": ("soniqd.cli.database:setup", "Create the database, or bring its tables up to this release."),
     "migrate-status": ("soniqd.cli.database:migrate_status", "Show which migrations the database has."),
     "enqueue": ("soniqd.cli.enqueue:enqueue", "Store a job by its task name."),
-    "jobs": ("soniqd.cli.jobs:jobs", "List, show, cancel and delete jobs."),
+    "jobs": ("soniqd.cli.jobs:jobs", "List, show, explain, cancel and delete jobs."),
     "queues": ("soniqd.cli.queues:queues", "List, pause and resume queues."),
     "schedules": ("soniqd.cli.schedules:schedules", "List, pause, resume and remove recurring jobs."),
     "dead-letter": ("soniqd.cli.dead_letter:dead_letter", "List, replay and delete jobs that failed for good."),

@@ -13,6 +13,10 @@ COUNTED_TO = 10_000
 """Questions about a backlog count no further than this: asking must cost the same however much waits."""
 
 
+UNKNOWN_COUNTED_TO = 1_000
+"""The same for the jobs of one task name that nobody knows: that there are many is all that matters."""
+
+
 @dataclass(frozen=True, slots=True)
 class TaskDefaults:
     """How a worker's code declares a task. ``timeout_s`` is the one that the worker applies; 0 is no limit."""
@@ -46,8 +50,8 @@ class QueueBacklog:
 class Backlog:
     """All queues that hold something or are paused, by name.
 
-    ``unclaimable`` counts the queued jobs of task names that no live worker knows, each up to COUNTED_TO;
-    ``complete`` is false if there are more queues or task names than were looked at.
+    ``unclaimable`` counts the queued jobs of task names that no live worker knows, each up to
+    UNKNOWN_COUNTED_TO; ``complete`` is false if there are more queues or task names than were looked at.
     """
 
     queues: tuple[QueueBacklog, ...] = ()

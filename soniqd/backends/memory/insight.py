@@ -11,7 +11,7 @@ from soniqd.backends.memory.state import MemoryState, StoredJob, StoredWorker
 from soniqd.backends.memory.workers import MemoryWorkers
 from soniqd.backends.records import from_epoch, job_record
 from soniqd.model import Backlog, JobFacts, JobId, JobStatus, LeaderRecord, QueueBacklog, TaskDefaults, WorkerStatus
-from soniqd.model.insight import COUNTED_TO
+from soniqd.model.insight import COUNTED_TO, UNKNOWN_COUNTED_TO
 
 
 class MemoryInsight(MemoryWorkers):
@@ -26,7 +26,7 @@ class MemoryInsight(MemoryWorkers):
         unknown = Counter(job.job_name for job in jobs if job.status is JobStatus.QUEUED and job.job_name not in known)
         return Backlog(
             queues=tuple(self._queue(queue, [job for job in jobs if job.queue == queue]) for queue in queues),
-            unclaimable={name: min(number, COUNTED_TO) for name, number in sorted(unknown.items())},
+            unclaimable={name: min(number, UNKNOWN_COUNTED_TO) for name, number in sorted(unknown.items())},
         )
 
     async def job_facts(self, job_id: JobId) -> JobFacts | None:

@@ -13,7 +13,7 @@ from soniqd.backends.postgres.statements import SQL
 from soniqd.backends.postgres.workers import PostgresWorkers
 from soniqd.backends.records import read_defaults
 from soniqd.model import Backlog, JobFacts, JobId, LeaderRecord, QueueBacklog, TaskDefaults, WorkerId
-from soniqd.model.insight import COUNTED_TO
+from soniqd.model.insight import COUNTED_TO, UNKNOWN_COUNTED_TO
 
 _BOUNDS: Mapping[str, Any] = {
     "counted": COUNTED_TO + 1,
@@ -104,9 +104,10 @@ class PostgresInsight(PostgresInspect, PostgresWorkers):
         found = _sums((name, count) for _, name, known, count in later if not known)
         lanes = lanes[:_MOST_UNKNOWN]
         if lanes:
-            parameters = {"queues": [queue for queue, _ in lanes], "names": [name for _, name in lanes], **_BOUNDS}
-            found += _sums(await self._database.fetch(SQL["count_lanes"], parameters, repeat=True))
-        return {name: min(found[name], COUNTED_TO) for name in sorted(found)}
+            parameters = {"queues": [queue for queue, _ in lanes], "names": [name for _, name in lanes]}
+            bound = {"counted": UNKNOWN_COUNTED_TO}
+            found += _sums(await self._database.fetch(SQL["count_lanes"], {**parameters, **bound}, repeat=True))
+        return {name: min(found[name], UNKNOWN_COUNTED_TO) for name in sorted(found)}
 
 
 def _sums(pairs: Iterable[tuple[str, int]]) -> Counter[str]:

@@ -17,7 +17,7 @@ from soniqd.backends.sqlite.inspection import SQLiteInspection, rows
 from soniqd.backends.sqlite.leadership import FileLock
 from soniqd.backends.sqlite.workers import SQLiteWorkers
 from soniqd.model import Backlog, JobFacts, JobId, LeaderRecord, QueueBacklog, TaskDefaults, WorkerId
-from soniqd.model.insight import COUNTED_TO
+from soniqd.model.insight import COUNTED_TO, UNKNOWN_COUNTED_TO
 
 _COUNTED = COUNTED_TO + 1
 _MOST_QUEUES = 200
@@ -82,7 +82,7 @@ def _backlog(db: sqlite3.Connection, now: float) -> Backlog:
         later[queue] += count
         unknown[name] += 0 if name in known else count
     for queue, name in unknown_lanes[:_MOST_UNKNOWN]:
-        unknown[name] += _one(db, "count_lane", queue, name, _COUNTED)
+        unknown[name] += _one(db, "count_lane", queue, name, UNKNOWN_COUNTED_TO)
     oldest: dict[str, float] = {}
     for queue, name in lanes:
         oldest[queue] = min(oldest.get(queue, now), _ready_since(db, queue, name, now))
@@ -103,7 +103,7 @@ def _backlog(db: sqlite3.Connection, now: float) -> Backlog:
 
     return Backlog(
         queues=tuple(one(queue) for queue in sorted({*walked, *later, *held, *paused})),
-        unclaimable={name: min(count, COUNTED_TO) for name, count in sorted(unknown.items()) if count},
+        unclaimable={name: min(count, UNKNOWN_COUNTED_TO) for name, count in sorted(unknown.items()) if count},
         complete=len(walked) < _MOST_QUEUES
         and len(lanes) < _MOST_NAMES
         and len(unknown_lanes) <= _MOST_UNKNOWN

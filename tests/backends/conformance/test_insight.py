@@ -63,13 +63,17 @@ async def test_counts_stop(backend: StorageBackend, monkeypatch: pytest.MonkeyPa
     assert (queue_of(backlog, "default").ready, queue_of(backlog, "default").ready_more) == (3, True)
     assert dict(backlog.unclaimable) == {"unknown": 3}
     await backend.enqueue([job("known", queue="q", delay_s=60.0) for _ in range(5)])
-    assert (queue_of(await backend.backlog(), "q").later, queue_of(await backend.backlog(), "q").later_more) == (3, True)
+    assert (queue_of(await backend.backlog(), "q").later, queue_of(await backend.backlog(), "q").later_more) == (
+        3,
+        True,
+    )
 
 
 def count_to(backend: StorageBackend, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     kind = backend.capabilities.name
     module = f"soniqd.backends.{kind}.insight"
     monkeypatch.setattr(f"{module}.COUNTED_TO", number)
+    monkeypatch.setattr(f"{module}.UNKNOWN_COUNTED_TO", number)
     if kind == "sqlite":
         monkeypatch.setattr(f"{module}._COUNTED", number + 1)
     if kind == "postgres":

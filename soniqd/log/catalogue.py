@@ -168,6 +168,17 @@ DUTY_FAILED = Event("duty_failed", ERROR, "cannot {duty}: {error}")
 RELOAD_STARTED = Event("reload_started", INFO, "reloading on {reason}")
 RELOAD_DONE = Event("reload_done", INFO, "reload done: generation {generation}, {replaced} children replaced")
 RELOAD_FAILED = Event("reload_failed", ERROR, "reload failed, generation {generation} goes on: {error}")
+CANARIES_PASSED = Event(
+    "canaries_passed", INFO, "generation {generation} has lasted its probation of {probation_s:g} s, replacing the rest"
+)
+GROUP_STILL_DOWN = Event(
+    "group_still_down", ERROR, "{group} did not run before the reload, and does not with it; the others go on: {reason}"
+)
+RESTART_STARTED = Event("restart_started", INFO, "restarting {groups} on {reason}, child by child")
+RESTART_DONE = Event("restart_done", INFO, "restarted {groups}: {replaced} children replaced")
+RESTART_FAILED = Event("restart_failed", ERROR, "cannot restart {groups}, {replaced} children were replaced: {error}")
+CHILD_RECYCLED = Event("child_recycled", INFO, "{slot} is replaced after {reason}, pid {pid}")
+CONNECTIONS_EXHAUSTED = Event("connections_exhausted", ERROR, "{slot} cannot be started: {reason}")
 PAUSED = Event("paused", INFO, "claiming nothing more in {groups}")
 RESUMED = Event("resumed", INFO, "claiming again in {groups}")
 

@@ -105,7 +105,8 @@ class Commands:
     def _children(self) -> list[dict[str, Any]]:
         roster = self._master.supervision.roster
         rows = [self._child(child) for child in roster.children.values()]
-        rows += [_vacancy(place) for place in roster.places.values() if place.current is None]
+        vacant = [place for place in roster.places.values() if place.current is None and place.successor is None]
+        rows += [_vacancy(place, roster.generation) for place in vacant]
         return sorted(rows, key=lambda row: (row["role"] != "scheduler", row["group"], row["slot"], -row["generation"]))
 
     def _child(self, child: Child) -> dict[str, Any]:
@@ -148,7 +149,7 @@ class Commands:
         ]
 
 
-def _vacancy(place: Place) -> dict[str, Any]:
+def _vacancy(place: Place, generation: int) -> dict[str, Any]:
     """A place without a child: it waits for its next start, or for a better configuration."""
     return {
         "role": place.plan.role,
@@ -158,7 +159,7 @@ def _vacancy(place: Place) -> dict[str, Any]:
         "pid": None,
         "state": "misconfigured" if place.misconfigured else "waiting",
         "restarts": place.restarts,
-        "generation": place.generation,
+        "generation": generation,
         "uptime_s": 0.0,
         "concurrency": place.plan.concurrency,
         "in_flight": 0,

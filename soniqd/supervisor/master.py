@@ -32,6 +32,7 @@ from soniqd.supervisor.ledger import Ledger, LedgerTimes, PendingRelease
 from soniqd.supervisor.plan import make_plan
 from soniqd.supervisor.reaper import Reaper
 from soniqd.supervisor.reloading import ReloadResult, Reloads
+from soniqd.supervisor.restarting import Restarts
 from soniqd.supervisor.waker import Sleeper, Waker
 from soniqd.version import __version__
 
@@ -44,6 +45,7 @@ class Master:
 
     def __init__(self, settings: DaemonSettings, config: Path | None, *, notifier: Notifier) -> None:
         self.reloads = Reloads(settings, config, notifier=notifier, tell=self.tell)
+        self.restarts = Restarts(self.tell)
         self.started_at = time.time()
         self.started_s = time.monotonic()
         self.processes: dict[str, ChildProcess] = {}
@@ -161,6 +163,8 @@ class Master:
                 self._release(effect)
             case fx.ReloadEnded():
                 self._reload_ended(effect)
+            case fx.RestartEnded():
+                self.restarts.ended(effect)
             case fx.Report():
                 emit(effect.event, **effect.fields)
             case fx.Finish():

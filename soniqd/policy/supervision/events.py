@@ -100,13 +100,15 @@ class Reload:
     Only what is affected is replaced: groups whose plan changed, and every group if the code did (fingerprints differ)
     or with ``everything`` (somebody asked for it, or settings changed that every child depends on).
     First one child of each affected group has to last ``probation_s`` beside the old ones. A new generation fails when
-    its share of failed runs is ``failure_jump`` above the old one's (1: never for that).
+    its share of failed runs is ``failure_jump`` above the old one's (1: never for that). Scaled groups keep their
+    number while the plan's own stays the same, unless ``unscale``.
     """
 
     plan: tuple[GroupPlan, ...]
     everything: bool = False
     probation_s: float = 0.0
     failure_jump: float = 1.0
+    unscale: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,7 @@ class Restart:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Run so many children in a group, until a reload says otherwise."""
+    """Run so many children in a group, until a reload says otherwise; one that has booted is waited for."""
 
     group: str
     processes: int

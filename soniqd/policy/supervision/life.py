@@ -3,37 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, assert_never
+from typing import Literal, Protocol, assert_never
 
 from soniqd.log import catalogue
 from soniqd.model.child import ExitCause
 from soniqd.policy.supervision import effects as fx
 from soniqd.policy.supervision import events as ev
 from soniqd.policy.supervision.restarts import decide_restart
-from soniqd.policy.supervision.rollouts import Rollouts
 from soniqd.policy.supervision.roster import Child, ChildState, Place, Roster
 
 EXIT_CONFIGURATION = 78
 
 START_TIMEOUT_S = 60.0
 """A child that says nothing for this long after its fork will not say anything any more."""
-DRAIN_GRACE_S = 5.0
-"""What a child gets beyond its drain timeout for writing outcomes and leaving."""
+READY_TIMEOUT_S = 60.0
+"""A successor that talks and is not ready after so long will not prove anything: what waits for it must end."""
 NOW_GRACE_S = 3.0
 ABORT_GRACE_S = 2.0
 TICK_GAP_S = 3.0
 """If the master itself read no ticks for this long (a suspended machine), no child is called hung for it."""
 
 
+class OnFailed(Protocol):
+    """Who hears that a child ended, hangs or will not get ready, though nobody had sent it away."""
+
+    def __call__(self, child: Child, reason: str, now_s: float, *, was_successor: bool) -> None: ...
+
+
 class ChildLife:
     """Takes the events of children in, and appends effects to ``out``."""
 
     def __init__(
-        self, roster: Roster, rollouts: Rollouts, out: list[fx.Effect], *, random: Callable[[], float]
+        self, roster: Roster, out: list[fx.Effect], *, random: Callable[[], float], on_failed: OnFailed
     ) -> None:
         self.stop_now_asked = False
         self._roster = roster
-        self._rollouts = rollouts
+        self._on_failed = on_failed
         self._out = out
         self._random = random
         self._ticks_read_s: float | None = None
@@ -48,11 +53,11 @@ class ChildLife:
             case ev.ForkFailed():
                 fields = {"slot": child.spec.slot, "reason": event.reason}
                 self._out.append(fx.Report(catalogue.FORK_FAILED, fields))
-                self.gone(child, ExitCause(), now_s)
+                self.gone(child, ExitCause(), now_s, reason=f"{child.spec.slot} cannot be forked: {event.reason}")
             case ev.Reported():
                 self._reported(child, now_s)
             case ev.Ready():
-                self._ready(child, now_s)
+                _note_ready(child, now_s)
             case ev.Exited():
                 self.gone(child, event.cause, now_s, announced=event.announced)
             case _:
@@ -71,14 +76,7 @@ class ChildLife:
         """From its first word on the hang watchdog looks after a child that is still starting."""
         if child.state is ChildState.STARTING and not child.talks:
             child.talks, child.deadline_s, child.ticked_s = True, None, now_s
-
-    def _ready(self, child: Child, now_s: float) -> None:
-        if child.state is not ChildState.STARTING:
-            return
-        child.state, child.ready_s, child.deadline_s, child.ticked_s = ChildState.RUNNING, now_s, None, now_s
-        old = self._rollouts.successor_ready(child)
-        if old is not None:
-            self.drain(old, now_s)
+            child.ready_by_s = now_s + READY_TIMEOUT_S
 
     def drain(self, child: Child, now_s: float) -> None:
         if child.state in (ChildState.LEAVING, ChildState.HUNG):
@@ -88,27 +86,40 @@ class ChildLife:
             child.deadline_s = now_s + NOW_GRACE_S  # told as soon as it exists, if that is soon
             return
         timeout_s = child.plan.drain_timeout_s
-        child.state, child.deadline_s = ChildState.LEAVING, now_s + timeout_s + DRAIN_GRACE_S
+        child.state, child.deadline_s = ChildState.LEAVING, now_s + timeout_s + child.plan.stop_signal_timeout_s
         self._out.append(fx.Drain(child.worker_id, timeout_s))
 
-    def gone(self, child: Child, cause: ExitCause, now_s: float, *, announced: bool = True) -> None:
-        del self._roster.children[child.worker_id]
+    def gone(
+        self, child: Child, cause: ExitCause, now_s: float, *, announced: bool = True, reason: str | None = None
+    ) -> None:
+        """Take a child out. ``reason`` is for people, where an exit's cause does not say it all."""
+        place = self._roster.place_of(child)
+        was_successor = place is not None and place.successor == child.worker_id
         clean = cause.clean and announced
-        harmless = child.expected or clean
-        self._report_exit(child, cause, harmless=harmless)
-        if child.spec.role == "worker":
-            reason = f"worker {child.spec.slot} ended with {cause}"
-            cause_of_release: Literal["crash", "interrupted"] = "interrupted" if harmless else "crash"
-            self._out.append(fx.Release(child.worker_id, child.spec.slot, cause_of_release, reason))
-        place = self._roster.places.get(child.spec.slot)
-        if place is None:
-            return
-        if place.successor == child.worker_id:
-            place.successor, place.last_exit = None, cause
-            self._rollouts.successor_failed(child, f"{child.spec.slot} ended with {cause} before it was ready")
-        elif place.current == child.worker_id:
-            place.current, place.last_exit = None, cause
+        del self._roster.children[child.worker_id]
+        self._report_exit(child, cause, harmless=child.expected or clean)
+        self._release(child, cause, harmless=child.expected or clean)
+        if place is not None and was_successor:
+            place.successor = None
+        elif place is not None:
             misconfigured = announced and cause.code == EXIT_CONFIGURATION
+            self._vacate(place, child, cause, now_s, clean=clean, misconfigured=misconfigured)
+        if not child.expected:
+            self._on_failed(child, reason or _ending(child, cause, now_s), now_s, was_successor=was_successor)
+
+    def _release(self, child: Child, cause: ExitCause, *, harmless: bool) -> None:
+        if child.spec.role == "worker":
+            cause_of_release: Literal["crash", "interrupted"] = "interrupted" if harmless else "crash"
+            reason = f"worker {child.spec.slot} ended with {cause}"
+            self._out.append(fx.Release(child.worker_id, child.spec.slot, cause_of_release, reason))
+
+    def _vacate(
+        self, place: Place, child: Child, cause: ExitCause, now_s: float, *, clean: bool, misconfigured: bool
+    ) -> None:
+        place.current, place.last_exit = None, cause
+        if child.trial:  # the next one comes from the generation that is proven
+            place.next_start_s = now_s
+        else:
             self._schedule_restart(place, child, now_s, clean=clean, misconfigured=misconfigured)
 
     def _report_exit(self, child: Child, cause: ExitCause, *, harmless: bool) -> None:
@@ -147,15 +158,27 @@ class ChildLife:
         self._out.append(fx.Report(catalogue.CHILD_HUNG, fields))
         child.state, child.deadline_s = ChildState.HUNG, now_s + ABORT_GRACE_S
         self._out.append(fx.Kill(child.worker_id, "ABRT"))
+        reason = f"{child.spec.slot} hangs: its loop stood still for {fields['silent_s']:.0f} s"
+        self._give_up(child, reason, now_s)
+
+    def _give_up(self, child: Child, reason: str, now_s: float) -> None:
+        place = self._roster.place_of(child)
+        was_successor = place is not None and place.successor == child.worker_id
+        if place is not None and was_successor:
+            place.successor = None
+        self._on_failed(child, reason, now_s, was_successor=was_successor)
 
     def disowned(self, worker_id: str, now_s: float) -> None:
         """Let it finish what it can, without claiming; its place is filled anew at once."""
         child = self._roster.children.get(worker_id)
         place = self._roster.place_of(child) if child else None
-        if child is None or place is None or child.state is not ChildState.RUNNING or place.current != worker_id:
+        if child is None or place is None or child.state is not ChildState.RUNNING:
             return
         self._out.append(fx.Report(catalogue.WORKER_DISOWNED, {"slot": child.spec.slot, "pid": child.pid}))
-        place.current = None
+        if place.current == worker_id:
+            place.current = None
+        else:
+            place.successor = None
         self.drain(child, now_s)
 
     def stop_now(self, child: Child, now_s: float) -> None:
@@ -167,8 +190,20 @@ class ChildLife:
             child.state, child.deadline_s = ChildState.LEAVING, deadline_s
             self._out.append(fx.Kill(child.worker_id, "QUIT"))
 
+    def next_wait_s(self, child: Child) -> float | None:
+        """Return when a child's present state has lasted too long."""
+        return child.ready_by_s if self._is_awaited(child) else child.deadline_s
+
+    def _is_awaited(self, child: Child) -> bool:
+        place = self._roster.place_of(child)
+        is_successor = place is not None and place.successor == child.worker_id
+        return is_successor and child.state is ChildState.STARTING and child.ready_by_s is not None
+
     def enforce_deadlines(self, now_s: float) -> None:
         for child in list(self._roster.children.values()):
+            if self._is_awaited(child) and child.ready_by_s is not None and child.ready_by_s <= now_s:
+                self.drain(child, now_s)
+                self._give_up(child, f"{child.spec.slot} was not ready after {READY_TIMEOUT_S:g} s", now_s)
             if child.deadline_s is None or now_s < child.deadline_s:
                 continue
             child.deadline_s = None
@@ -179,6 +214,16 @@ class ChildLife:
             fields = {"slot": child.spec.slot, "pid": child.pid, "state": str(child.state)}
             self._out.append(fx.Report(catalogue.CHILD_KILLED, fields))
             self._out.append(fx.Kill(child.worker_id, "KILL", group=True))
+
+
+def _note_ready(child: Child, now_s: float) -> None:
+    if child.state is ChildState.STARTING:
+        child.state, child.ready_s, child.deadline_s, child.ticked_s = ChildState.RUNNING, now_s, None, now_s
+
+
+def _ending(child: Child, cause: ExitCause, now_s: float) -> str:
+    when = "before it was ready" if child.ready_s is None else f"{now_s - child.ready_s:.0f} s after it was ready"
+    return f"{child.spec.slot} ended with {cause} {when}"
 
 
 def _is_watched(child: Child) -> bool:

@@ -6,41 +6,55 @@ from collections.abc import Callable
 from typing import assert_never
 
 from soniqd.log import catalogue
-from soniqd.model.child import ChildSpec, ExitCause, GroupPlan
+from soniqd.model.child import ExitCause, GroupPlan
 from soniqd.policy.supervision import effects as fx
 from soniqd.policy.supervision import events as ev
+from soniqd.policy.supervision.changes import RolloutStage
 from soniqd.policy.supervision.life import EXIT_CONFIGURATION, ChildLife
+from soniqd.policy.supervision.recycling import Recycler
 from soniqd.policy.supervision.restarts import BACKOFF_MAX_S, STABLE_AFTER_S, next_delay_s
+from soniqd.policy.supervision.rolling import RollingRestarts
 from soniqd.policy.supervision.rollouts import Rollouts
 from soniqd.policy.supervision.roster import Child, ChildState, ForkServer, Place, Roster
+from soniqd.policy.supervision.scaling import scaled_plan
+from soniqd.policy.supervision.starts import Starts
 
 EXIT_OK = 0
 EXIT_INTERNAL = 70
-
-FORK_TIMEOUT_S = 330.0
-"""Behind the fork server's own deadlines, which are shorter: a fork request that nobody answers is forgotten."""
 
 
 class Supervision:
     """Decides what a master does. ``new_id`` makes incarnation ids, ``random`` numbers in [0, 1)."""
 
     def __init__(self, plan: tuple[GroupPlan, ...], *, new_id: Callable[[], str], random: Callable[[], float]) -> None:
-        self.roster = Roster(plan, settled_plan=plan)
+        self.roster = Roster(plan, configured=plan)
         self.phase = "booting"
-        self._rollouts = Rollouts(self.roster)
-        self._new_id = new_id
         self._random = random
+        self._now_s = 0.0
         self._out: list[fx.Effect] = []
-        self._life = ChildLife(self.roster, self._rollouts, self._out, random=random)
+        self._life = ChildLife(self.roster, self._out, random=random, on_failed=self._child_failed)
+        self._starts = Starts(self.roster, self._life, self._out, new_id=new_id, random=random)
+        self._rollouts = Rollouts(self.roster, self._starts, self._out)
+        self._restarts = RollingRestarts(self.roster, self._starts, self._out)
+        self._recycler = Recycler(self.roster, self._starts, self._out)
 
     @property
     def reloading(self) -> bool:
         """A reload has begun and not ended."""
-        return self._rollouts.current is not None
+        return self.roster.rollout is not None
+
+    @property
+    def settled(self) -> bool:
+        """Nothing is half done: no change is under way, and no child or fork server is being made."""
+        roster = self.roster
+        changing = roster.rollout is not None or roster.restarts or any(p.successor for p in roster.places.values())
+        forking = any(child.state is ChildState.FORKING for child in roster.children.values())
+        booting = any(not server.booted and server.retry_s is None for server in roster.fork_servers.values())
+        return self.phase == "running" and not (changing or forking or booting)
 
     def start(self, now_s: float) -> list[fx.Effect]:
         """Begin: boot the first generation."""
-        self.roster.apply_plan(self.roster.plan, generation=1)
+        self.roster.settle_places()
         self._boot(1)
         return self._finish_pass(now_s)
 
@@ -49,7 +63,7 @@ class Supervision:
         self._note(event, now_s)
         return self._finish_pass(now_s)
 
-    def _note(self, event: ev.Event, now_s: float) -> None:  # noqa: C901  one arm an event
+    def _note(self, event: ev.Event, now_s: float) -> None:  # noqa: C901, PLR0912  one arm an event
         match event:
             case ev.Booted():
                 self._booted(event, now_s)
@@ -67,6 +81,14 @@ class Supervision:
                 self._stop(event, now_s)
             case ev.Reload():
                 self._reload(event, now_s)
+            case ev.Restart():
+                self._restart(event, now_s)
+            case ev.Scale():
+                self._scale(event)
+            case ev.Measured():
+                self._measured(event, now_s)
+            case ev.Budgeted():
+                self.roster.max_connections = event.max_connections
             case ev.Pause() | ev.Resume():
                 self._set_paused(event.group, paused=isinstance(event, ev.Pause))
             case ev.Elapsed():
@@ -76,11 +98,12 @@ class Supervision:
 
     def next_deadline_s(self) -> float | None:
         """Return when ``Elapsed`` is due, if nothing else happens before; None if nothing waits for time."""
-        waits = [child.deadline_s for child in self.roster.children.values()]
+        waits = [self._life.next_wait_s(child) for child in self.roster.children.values()]
         if self.phase == "running":
             waits += [server.retry_s for server in self.roster.fork_servers.values()]
-            waits += [place.next_start_s for place in self.roster.places.values() if self._startable(place)]
-        return min((wait for wait in waits if wait is not None), default=None)
+            waits += [place.next_start_s for place in self.roster.places.values() if self._is_startable(place)]
+            waits += [*self._rollouts.next_waits_s(), *self._recycler.next_waits_s()]
+        return min((wait for wait in waits if wait is not None and wait > self._now_s), default=None)
 
     # fork servers
 
@@ -93,10 +116,10 @@ class Supervision:
         server = self.roster.fork_servers.get(event.generation)
         if server is None:
             return
-        server.booted, server.booted_s = True, now_s
+        server.booted, server.booted_s, server.fingerprint = True, now_s, event.fingerprint
         if self.phase == "booting":
             self.phase = "running"
-        self._rollouts.booted(event.generation)
+        self._rollouts.booted(event.generation, now_s)
 
     def _boot_failed(self, event: ev.BootFailed, now_s: float) -> None:
         server = self.roster.fork_servers.get(event.generation)
@@ -105,10 +128,11 @@ class Supervision:
         if self.phase == "booting":
             self._report_boot_failure(event)
             self._leave(EXIT_CONFIGURATION if event.fixable else EXIT_INTERNAL)
-        elif self._rollouts.generation_failed(event.generation, event.reason) or self._is_superseded(server):
+        elif self._rollouts.generation_failed(event.generation, event.reason, now_s) or self._is_superseded(server):
             del self.roster.fork_servers[event.generation]
         else:
             self._report_boot_failure(event)
+            self._restarts.generation_failed(f"generation {event.generation} cannot boot: {event.reason}")
             self._boot_later(server, now_s)
 
     def _report_boot_failure(self, event: ev.BootFailed) -> None:
@@ -125,19 +149,21 @@ class Supervision:
         if self.phase == "running":
             fields = {"generation": event.generation, "cause": str(event.cause)}
             self._out.append(fx.Report(catalogue.FORK_SERVER_LOST, fields))
-        self._rollouts.generation_failed(event.generation, f"its fork server ended with {event.cause}")
+        reason = f"its fork server ended with {event.cause}"
+        is_rollouts = self._rollouts.generation_failed(event.generation, reason, now_s)
         for child in list(self.roster.children.values()):
             if child.state is ChildState.FORKING and child.spec.generation == event.generation:
                 self._out.append(fx.Forget(child.worker_id))
                 self._life.gone(child, ExitCause(), now_s)
         if self._is_superseded(server):
             del self.roster.fork_servers[event.generation]
-        else:
+            self._out.append(fx.Retire(event.generation))
+        elif not is_rollouts:  # which retires it with its end
             self._boot_later(server, now_s)
 
     def _is_superseded(self, server: ForkServer) -> bool:
         """Nothing new comes from it any more: it is neither in force nor being rolled out."""
-        rollout = self._rollouts.current
+        rollout = self.roster.rollout
         return server.generation not in (self.roster.generation, rollout.generation if rollout else None)
 
     def _boot_later(self, server: ForkServer, now_s: float) -> None:
@@ -151,7 +177,8 @@ class Supervision:
             return
         self.phase = "stopping"
         self._life.stop_now_asked = event.now
-        self._rollouts.abandon(self._out)
+        self._rollouts.abandon()
+        self._restarts.abandon()
         for child in self.roster.children.values():
             if event.now:
                 self._life.stop_now(child, now_s)
@@ -164,13 +191,41 @@ class Supervision:
             error = f"the daemon is {self.phase}"
             self._out.append(fx.ReloadEnded(attempted, self.roster.generation, 0, error))
             return
-        unfinished = self._rollouts.supersede(self._out)
-        if unfinished is not None:
-            self._life.drain(unfinished, now_s)
-        self._boot(self._rollouts.begin(event.plan))
+        self._boot(self._rollouts.begin(event, now_s))
+
+    def _restart(self, event: ev.Restart, now_s: float) -> None:
+        if self.phase == "running":
+            self._restarts.begin(event, now_s)
+        else:
+            self._out.append(fx.RestartEnded(event.request, 0, f"the daemon is {self.phase}"))
+
+    def _scale(self, event: ev.Scale) -> None:
+        """Scale now, or, where a rollout is sorting the places, with its end."""
+        roster = self.roster
+        roster.scaled[event.group] = event.processes
+        self._rollouts.scaled(event.group, event.processes)
+        if roster.rolling_out is None:
+            roster.plan = scaled_plan(roster.configured, roster.scaled)
+            roster.settle_places()
+
+    def _measured(self, event: ev.Measured, now_s: float) -> None:
+        for worker_id, usage in event.values.items():
+            child = self.roster.children.get(worker_id)
+            if child is None:
+                continue
+            done, failed = max(0, usage.done - child.done), max(0, usage.failed - child.failed)
+            child.done, child.failed = usage.done, usage.failed
+            self._recycler.measured(child, usage, now_s)
+            self._rollouts.measured(child, done=done, failed=failed, now_s=now_s)
+
+    def _child_failed(self, child: Child, reason: str, now_s: float, *, was_successor: bool) -> None:
+        if self._rollouts.child_failed(child, reason, now_s) or not was_successor:
+            return
+        if not self._restarts.child_failed(child, reason):
+            self._recycler.successor_failed(child.spec.slot, now_s)
 
     def _set_paused(self, group: str | None, *, paused: bool) -> None:
-        for plan in self.roster.plan:
+        for plan in (*self.roster.plan, *(place.plan for place in self.roster.places.values())):
             if plan.role == "worker" and group in (None, plan.name):
                 (self.roster.paused_groups.add if paused else self.roster.paused_groups.discard)(plan.name)
         for child in self.roster.children.values():
@@ -181,64 +236,68 @@ class Supervision:
     # reconciling
 
     def _finish_pass(self, now_s: float) -> list[fx.Effect]:
+        self._now_s = now_s
         self._life.enforce_deadlines(now_s)
         if self.phase == "running":
-            self._reboot_lost(now_s)
-            self._rollouts.step(self._start_child, now_s)
-            self._rollouts.conclude(self._out)
-            self._drain_unwanted(now_s)
-            self._fill_places(now_s)
+            self._reconcile(now_s)
         elif self.phase == "stopping" and not self.roster.children:
             self._leave(EXIT_OK)
         out = list(self._out)
         self._out.clear()
         return out
 
+    def _reconcile(self, now_s: float) -> None:
+        """Do what is missing. One step makes way for another, so this goes on until none has anything to do."""
+        done = -1
+        while done != len(self._out):
+            done = len(self._out)
+            self._reboot_lost(now_s)
+            self._drop_unwanted(now_s)
+            self._fill_places(now_s)
+            self._rollouts.step(now_s)
+            self._restarts.step(now_s)
+            self._recycler.step(now_s)
+
     def _reboot_lost(self, now_s: float) -> None:
         for server in self.roster.fork_servers.values():
             if server.retry_s is not None and server.retry_s <= now_s:
                 self._boot(server.generation)
 
-    def _drain_unwanted(self, now_s: float) -> None:
-        if self.reloading:
+    def _drop_unwanted(self, now_s: float) -> None:
+        if self.roster.rolling_out is not None:
             return
         for slot, place in list(self.roster.places.items()):
-            if place.wanted:
-                continue
-            del self.roster.places[slot]
-            for worker_id in (place.current, place.successor):
-                if worker_id is not None:
-                    self._life.drain(self.roster.children[worker_id], now_s)
+            if not place.wanted:
+                del self.roster.places[slot]
+                for child in (self.roster.current_of(place), self.roster.successor_of(place)):
+                    if child is not None:
+                        self._life.drain(child, now_s)
 
     def _fill_places(self, now_s: float) -> None:
-        for place in self.roster.places.values():
-            if self._startable(place) and place.next_start_s <= now_s:
-                if place.last_exit is not None:
-                    place.restarts += 1
-                place.current = self._start_child(place, place.generation, now_s)
+        """Start what is missing, as far as the budget of connections goes: what leaves makes room for the others."""
+        roster, starving = self.roster, None
+        for place in roster.places.values():
+            if not self._is_startable(place) or place.next_start_s > now_s:
+                continue
+            if not self._starts.has_room(place.plan):
+                starving = place
+                continue
+            place.restarts += place.last_exit is not None
+            place.current = self._starts.start_child(place, place.plan, roster.generation, now_s).worker_id
+        waits = self._starts.is_room_coming() or any(place.successor for place in roster.places.values())
+        if starving is not None and not waits and not roster.starved:
+            fields = {"slot": starving.slot, "reason": self._starts.no_room_reason(starving.plan)}
+            self._out.append(fx.Report(catalogue.CONNECTIONS_EXHAUSTED, fields))
+        roster.starved = starving is not None and (roster.starved or not waits)
 
-    def _startable(self, place: Place) -> bool:
-        server = self.roster.fork_servers.get(place.generation)
-        vacant = place.current is None and not self._rollouts.holds(place)
-        return vacant and place.wanted and not place.misconfigured and server is not None and server.booted
+    def _is_startable(self, place: Place) -> bool:
+        """Tell whether a place is vacant and its child not somebody else's to start: a canary proves, it fills not."""
+        vacant = place.current is None and (place.successor is None or self._is_proving())
+        return vacant and place.wanted and not place.misconfigured and self._starts.is_booted(self.roster.generation)
 
-    def _start_child(self, place: Place, generation: int, now_s: float) -> str:
-        plan = place.plan
-        spec = ChildSpec(
-            role=plan.role,
-            group=plan.name,
-            index=place.index,
-            generation=generation,
-            worker_id=self._new_id(),
-            concurrency=plan.concurrency,
-            queues=plan.queues,
-            drain_timeout_s=plan.drain_timeout_s,
-        )
-        self.roster.children[spec.worker_id] = Child(
-            spec, plan, ChildState.FORKING, started_s=now_s, deadline_s=now_s + FORK_TIMEOUT_S
-        )
-        self._out.append(fx.Fork(spec))
-        return spec.worker_id
+    def _is_proving(self) -> bool:
+        rollout = self.roster.rollout
+        return rollout is not None and rollout.stage is RolloutStage.PROVING
 
     def _leave(self, exit_code: int) -> None:
         self.phase = "leaving"

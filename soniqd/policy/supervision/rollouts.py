@@ -1,140 +1,234 @@
-"""Reload, place by place: successor first, old child after it, and back again if a successor fails."""
+"""Reload: from the request to the end, whichever it is. The steps between are canaries.py's and rollback.py's."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 
-from soniqd.model.child import GroupPlan
+from soniqd.log import catalogue
+from soniqd.model.child import Slot
+from soniqd.policy.plan_diff import needs_replacement
 from soniqd.policy.supervision import effects as fx
-from soniqd.policy.supervision.roster import Child, Place, Rollout, Roster
-
-StartChild = Callable[[Place, int, float], str]
+from soniqd.policy.supervision import events as ev
+from soniqd.policy.supervision.canaries import next_waits_s, prove
+from soniqd.policy.supervision.changes import Rollout, RolloutStage, Turns
+from soniqd.policy.supervision.failure_jump import Comparison, Runs, has_jumped
+from soniqd.policy.supervision.rollback import Rollback
+from soniqd.policy.supervision.roster import Child, ChildState, Place, Roster, positions
+from soniqd.policy.supervision.scaling import lasting_scales, scaled_plan
+from soniqd.policy.supervision.starts import Progress, Starts
 
 
 class Rollouts:
     """The one rollout that may be on its way. The machine calls these at the fitting events."""
 
-    def __init__(self, roster: Roster) -> None:
+    def __init__(self, roster: Roster, starts: Starts, out: list[fx.Effect]) -> None:
         self._roster = roster
-        self.current: Rollout | None = None
+        self._starts = starts
+        self._out = out
+        self._rollback = Rollback(roster, starts)
 
-    def begin(self, plan: tuple[GroupPlan, ...]) -> int:
-        """Start a rollout of ``plan``; return the generation that has to boot for it."""
+    def begin(self, event: ev.Reload, now_s: float) -> int:
+        """Start a rollout; return the generation that has to boot for it. One under way ends here.
+
+        Places that it has replaced stay as they are: the newer one replaces them, or takes them back.
+        """
         roster = self._roster
+        if roster.rollout is not None:
+            self._supersede(roster.rollout, now_s)
         roster.newest_generation += 1
-        self.current = Rollout(roster.newest_generation, roster.generation, roster.settled_plan, plan)
+        roster.rollout = Rollout(
+            roster.newest_generation,
+            event.plan,
+            lasting_scales(roster.scaled, before=roster.configured, after=event.plan, unscale=event.unscale),
+            event.everything,
+            event.probation_s,
+            event.failure_jump,
+        )
         return roster.newest_generation
 
-    def supersede(self, out: list[fx.Effect]) -> Child | None:
-        """A newer reload takes over from here; returns the child that was about to take a place, to be sent away.
-
-        Places that this rollout has replaced stay as they are: the newer one replaces them, or takes them back.
-        """
-        rollout = self.current
-        if rollout is None:
-            return None
-        self._end(rollout, rollout.error or "a newer reload took its place", out)
-        place = self._roster.places.get(rollout.active) if rollout.active else None
-        if place is None or place.successor is None:
-            return None
-        successor, place.successor = place.successor, None
-        return self._roster.children.get(successor)
-
-    def booted(self, generation: int) -> None:
-        """The new generation can fork: from here on the new plan holds."""
-        rollout = self.current
-        if rollout is None or rollout.generation != generation or rollout.booted:
+    def booted(self, generation: int, now_s: float) -> None:
+        """The new generation can fork: see what it affects, and begin with its canaries."""
+        rollout = self._roster.rollout
+        if rollout is None or rollout.generation != generation or rollout.stage is not RolloutStage.BOOTING:
             return
-        rollout.booted = True
-        rollout.pending = self._roster.apply_plan(rollout.plan, generation)
+        for place in self._roster.places.values():
+            self._starts.dismiss(place, now_s)  # of a recycling or a restart, which go on after the rollout
+        rollout.stage = RolloutStage.PROVING
+        rollout.plan = scaled_plan(rollout.configured, rollout.scaled)
+        self._sort_places(rollout)
+        rollout.down = self._groups_down()
+        groups = {group.name for group in rollout.plan} | {group.name for group in self._roster.plan}
+        rollout.runs = {group: Comparison(before=self._runs_of(group)) for group in groups}
 
-    def generation_failed(self, generation: int, reason: str) -> bool:
+    def step(self, now_s: float) -> None:
+        """Take the next step, and end when there is none."""
+        rollout = self._roster.rolling_out
+        if rollout is None:
+            return
+        if rollout.stage is RolloutStage.PROVING:
+            no_room_for = prove(rollout, self._roster, self._starts, self._out, now_s)
+            if no_room_for is not None:
+                self.fail(rollout, self._starts.no_room_reason(no_room_for), now_s)
+        if rollout.stage is RolloutStage.ROLLING:
+            self._roll(rollout, now_s)
+        if rollout.stage is RolloutStage.GOING_BACK and self._rollback.step(rollout, now_s):
+            self._conclude(rollout, now_s)
+
+    def generation_failed(self, generation: int, reason: str, now_s: float) -> bool:
         """The new generation cannot boot, or was lost; return whether that was this rollout's affair."""
-        rollout = self.current
-        if rollout is None or rollout.generation != generation:
+        rollout = self._roster.rollout
+        if rollout is None:
             return False
-        self._fail(rollout, reason)
+        if rollout.generation == generation:
+            self.fail(rollout, reason, now_s)
+            return True
+        self._rollback.generation_failed(rollout, generation, reason)
+        return False
+
+    def child_failed(self, child: Child, reason: str, now_s: float) -> bool:
+        """A child was lost that nobody had sent away; return whether the rollout has all such affairs to itself."""
+        rollout = self._roster.rolling_out
+        if rollout is None:
+            return False
+        if rollout.stage is RolloutStage.GOING_BACK:
+            self._rollback.child_failed(rollout, child, now_s)
+        elif child.trial and child.spec.generation == rollout.generation:
+            if child.spec.group in rollout.down and self._others_are_up(rollout):
+                self._leave_down(rollout, child.spec.group, reason, now_s)
+            else:
+                self.fail(rollout, reason, now_s)
         return True
 
-    def successor_ready(self, child: Child) -> Child | None:
-        """A child got ready; if it was the awaited successor it takes the place, and the old child is returned."""
-        rollout, place = self.current, self._roster.places.get(child.spec.slot)
-        if rollout is None or place is None or place.successor != child.worker_id:
-            return None
-        old = self._roster.children.get(place.current) if place.current else None
-        place.current, place.successor = child.worker_id, None
-        place.generation, place.misconfigured, place.failures = child.spec.generation, False, 0
-        rollout.active = None
-        if not rollout.rolling_back:
-            rollout.replaced += 1
-        elif child.spec.generation != rollout.target:
-            rollout.pending.append(place.slot)
-        return old
+    def measured(self, child: Child, *, done: int, failed: int, now_s: float) -> None:
+        """So many more runs of a child have ended."""
+        rollout = self._roster.rolling_out
+        runs = rollout.runs.get(child.spec.group) if rollout else None
+        if rollout is None or runs is None or rollout.stage is RolloutStage.GOING_BACK:
+            return
+        new = child.trial and child.spec.generation == rollout.generation
+        (runs.new if new else runs.lately).add(done=done, failed=failed)
+        if new and has_jumped(runs, rollout.failure_jump):
+            reason = f"{runs.new.failed} of {runs.new.done + runs.new.failed} jobs failed in new children of "
+            self.fail(rollout, reason + child.spec.group, now_s)
 
-    def successor_failed(self, child: Child, reason: str) -> None:
-        """The awaited successor ended: go back; when already going back, leave the place to ordinary restarts."""
-        rollout = self.current
-        if rollout is None:
-            return
-        rollout.active = None
-        if rollout.rolling_back:
-            self._roster.places[child.spec.slot].generation = rollout.target
-        else:
-            self._fail(rollout, reason)
+    def scaled(self, group: str, processes: int) -> None:
+        """Somebody has scaled a group: that is newer than what the settings say."""
+        if self._roster.rollout is not None:
+            self._roster.rollout.scaled[group] = processes
 
-    def _fail(self, rollout: Rollout, reason: str) -> None:
-        if rollout.rolling_back:
+    def fail(self, rollout: Rollout, reason: str, now_s: float) -> None:
+        """Go back: no successor is waited for any more, and the places that were replaced are taken back."""
+        if rollout.stage is RolloutStage.GOING_BACK:
             return
-        rollout.error = reason
-        self._roster.apply_plan(rollout.previous_plan, rollout.previous_generation)
-        replaced = (p for p in self._roster.places.values() if p.generation != rollout.previous_generation)
-        rollout.pending = [place.slot for place in replaced if place.wanted]  # also by a rollout that was superseded
+        if rollout.stage is not RolloutStage.BOOTING:
+            rollout.replaced += rollout.turns.replaced
+            for place in self._roster.places.values():
+                self._starts.dismiss(place, now_s)
+        rollout.error, rollout.stage = reason, RolloutStage.GOING_BACK
+        rollout.turns = Turns([place.slot for place in self._roster.places.values() if self._is_on_trial(place)])
 
-    def holds(self, place: Place) -> bool:
-        """Tell whether a vacant place is the rollout's to fill: its successor is on its way, or it is a new place."""
-        rollout = self.current
-        if rollout is None or not rollout.booted:
-            return False
-        new = place.slot in rollout.pending and place.generation == rollout.generation
-        return new or place.slot == rollout.active
+    def next_waits_s(self) -> list[float]:
+        """List what the rollout waits for, if that is a time."""
+        rollout = self._roster.rolling_out
+        return [] if rollout is None else [rollout.retry_s, *next_waits_s(rollout, self._roster)]
 
-    def step(self, start_child: StartChild, now_s: float) -> None:
-        """Start the next successor if none is on its way."""
-        rollout = self.current
-        if rollout is None or rollout.active is not None:
-            return
-        rollout.pending = [slot for slot in rollout.pending if not self._is_done(rollout, self._roster.places[slot])]
-        if not rollout.pending:
-            return
-        server = self._roster.fork_servers.get(rollout.target)
-        if server is None or not server.booted:
-            return
-        rollout.active = rollout.pending.pop(0)
-        place = self._roster.places[rollout.active]
-        place.successor = start_child(place, rollout.target, now_s)
+    def abandon(self) -> None:
+        """The daemon stops: what was begun is not finished."""
+        if self._roster.rollout is not None:
+            self._end(self._roster.rollout, "the daemon stops")
 
-    def _is_done(self, rollout: Rollout, place: Place) -> bool:
-        return rollout.rolling_back and place.generation == rollout.target and place.current is not None
+    def _supersede(self, rollout: Rollout, now_s: float) -> None:
+        if rollout.stage is not RolloutStage.BOOTING:
+            for place in self._roster.places.values():
+                self._starts.dismiss(place, now_s)
+        self._end(rollout, rollout.error or "a newer reload took its place")
+        self._retire_losers()
 
-    def conclude(self, out: list[fx.Effect]) -> None:
-        """End the rollout when nothing of it is left to do, and retire the generation that lost."""
-        rollout = self.current
-        if rollout is None or rollout.active is not None or rollout.pending:
-            return
-        if not rollout.booted and rollout.error is None:
-            return
-        if not rollout.rolling_back:
-            self._roster.generation, self._roster.settled_plan = rollout.generation, rollout.plan
+    def _sort_places(self, rollout: Rollout) -> None:
+        """Find the places that need another child, and in each group the one whose turn is first."""
+        known = {group.name for group in self._roster.plan}
+        for slot, group, index in positions(rollout.plan):
+            place = self._roster.places.get(slot)
+            if place is None:
+                place = self._roster.places[slot] = Place(group, index, wanted=False)
+                is_canary = group.name not in known
+            elif self._is_affected(place, rollout, slot):
+                is_canary = True
+            else:
+                rollout.kept += place.current is not None
+                continue
+            tried = {other.rpartition("/")[0] for other in rollout.untried}
+            (rollout.untried if is_canary and group.name not in tried else rollout.turns.pending).append(slot)
+
+    def _is_affected(self, place: Place, rollout: Rollout, slot: Slot) -> bool:
+        child = self._roster.current_of(place)
+        servers = self._roster.fork_servers
+        server = servers.get(self._roster.generation)
+        old = child.fingerprint if child else server.fingerprint if server else ""
+        same_code = old == servers[rollout.generation].fingerprint != ""
+        target = next(group for other, group, _ in positions(rollout.plan) if other == slot)
+        return rollout.everything or not same_code or needs_replacement(child.plan if child else place.plan, target)
+
+    def _groups_down(self) -> set[str]:
+        """Find the groups of which nothing runs, though it should: what becomes of them proves nothing."""
+        children = [self._roster.current_of(place) for place in self._roster.places.values() if place.wanted]
+        running = {child.spec.group for child in children if child is not None and child.state is ChildState.RUNNING}
+        return {group.name for group in self._roster.plan} - running
+
+    def _others_are_up(self, rollout: Rollout) -> bool:
+        return any(group.role == "worker" and group.name not in rollout.down for group in rollout.plan)
+
+    def _leave_down(self, rollout: Rollout, group: str, reason: str, now_s: float) -> None:
+        """Go on without a group that did not run before either: it must not keep the others from their new code."""
+        self._out.append(fx.Report(catalogue.GROUP_STILL_DOWN, {"group": group, "reason": reason}))
+        own = {place.slot for place in self._roster.places.values() if place.plan.name == group}
+        for slot in own:
+            self._starts.dismiss(self._roster.places[slot], now_s)
+        rollout.untried = [slot for slot in rollout.untried if slot not in own]
+        rollout.canaries = [slot for slot in rollout.canaries if slot not in own]
+        rollout.turns.pending = [slot for slot in rollout.turns.pending if slot not in own]
+        if rollout.turns.active in own:
+            rollout.turns.active = None
+
+    def _runs_of(self, group: str) -> Runs:
+        children = [child for child in self._roster.children.values() if child.spec.group == group]
+        return Runs(sum(child.done for child in children), sum(child.failed for child in children))
+
+    def _is_on_trial(self, place: Place) -> bool:
+        child = self._roster.current_of(place)
+        return place.wanted and child is not None and child.trial
+
+    def _roll(self, rollout: Rollout, now_s: float) -> None:
+        turns = rollout.turns
+        progress = self._starts.take_turns(turns, rollout.plan, rollout.generation, now_s, trial=True)
+        if progress is Progress.DONE:
+            rollout.replaced += turns.replaced
+            self._conclude(rollout, now_s)
+        elif progress is Progress.NO_ROOM:
+            self.fail(rollout, self._starts.no_room_reason(self._roster.places[turns.pending[0]].plan), now_s)
+
+    def _conclude(self, rollout: Rollout, now_s: float) -> None:
+        """Settle which generation and which plan are in force, and retire the generation that lost."""
+        roster = self._roster
+        if rollout.error is None:
+            roster.generation, roster.configured = rollout.generation, rollout.configured
+            roster.scaled = rollout.scaled
+        roster.plan = scaled_plan(roster.configured, roster.scaled)
+        for child in roster.children.values():
+            child.trial = False
+        for place in roster.places.values():
+            if place.current is None and rollout.error is None:
+                place.misconfigured, place.failures, place.next_start_s = False, 0, now_s
+        self._end(rollout, rollout.error)
+        roster.settle_places()
+        self._retire_losers()
+
+    def _retire_losers(self) -> None:
         for loser in [number for number in self._roster.fork_servers if number != self._roster.generation]:
             del self._roster.fork_servers[loser]
-            out.append(fx.Retire(loser))
-        self._end(rollout, rollout.error, out)
+            self._out.append(fx.Retire(loser))
 
-    def abandon(self, out: list[fx.Effect]) -> None:
-        """The daemon stops: what was begun is not finished."""
-        if self.current is not None:
-            self._end(self.current, "the daemon stops", out)
-
-    def _end(self, rollout: Rollout, error: str | None, out: list[fx.Effect]) -> None:
-        self.current = None
-        out.append(fx.ReloadEnded(rollout.generation, self._roster.generation, rollout.replaced, error))
+    def _end(self, rollout: Rollout, error: str | None) -> None:
+        self._roster.rollout = None
+        ended = fx.ReloadEnded(rollout.generation, self._roster.generation, rollout.replaced, error)
+        self._out.append(replace(ended, kept=rollout.kept))

@@ -10,7 +10,7 @@ from soniqd.model.child import ExitCause, GroupPlan, Slot
 from soniqd.policy.supervision import Supervision
 from soniqd.policy.supervision import effects as fx
 from soniqd.policy.supervision import events as ev
-from soniqd.policy.supervision.life import ABORT_GRACE_S, DRAIN_GRACE_S, NOW_GRACE_S, START_TIMEOUT_S
+from soniqd.policy.supervision.life import ABORT_GRACE_S, NOW_GRACE_S, START_TIMEOUT_S
 from soniqd.policy.supervision.restarts import (
     BACKOFF_MAX_S,
     CRASH_LOOP_AT,
@@ -219,7 +219,7 @@ def test_stop_drains_everyone_and_finishes_when_all_are_gone():
 def test_a_child_past_its_drain_deadline_is_killed_and_its_jobs_count_no_crash():
     script = running(ONE)
     script.tell(ev.Stop())
-    script.wait(ONE.drain_timeout_s + DRAIN_GRACE_S - 0.1)
+    script.wait(ONE.drain_timeout_s + ONE.stop_signal_timeout_s - 0.1)
     assert script.kills == []
     script.wait(0.2)
     assert script.kills == [("w1", "KILL")]
@@ -334,14 +334,14 @@ def test_a_newer_reload_takes_the_place_of_one_that_is_still_importing():
     script.tell(ev.Reload((ONE,)))
     script.tell(ev.Reload((ONE,)))
     assert script.reload_errors == ["a newer reload took its place"]
-    assert fx.Boot(3) in script.seen
+    assert {fx.Retire(2), fx.Boot(3)} <= {effect for effect in script.seen if isinstance(effect, (fx.Retire, fx.Boot))}
     script.tell(ev.Booted(2))
     assert script.forks == []
     script.tell(ev.Booted(3))
     assert script.forks == ["w2"]
     script.start("w2")
     assert script.reload_errors == [None]
-    assert [effect.generation for effect in script.seen if isinstance(effect, fx.Retire)] == [1, 2]
+    assert [effect.generation for effect in script.seen if isinstance(effect, fx.Retire)] == [1]
 
 
 def test_a_newer_reload_sends_the_successor_of_the_older_one_away():
@@ -443,7 +443,7 @@ def test_a_new_fork_server_lost_in_the_middle_of_a_reload_ends_the_reload():
     script.tell(ev.Reload((MAIL,)), ev.Booted(2))
     script.tell(ev.ForkServerLost(2, KILLED))
     assert script.machine.roster.generation == 1
-    assert script.reload_errors == ["its fork server ended with signal 9"]
+    assert script.reload_errors == ["its fork server ended with signal 9 (SIGKILL)"]
 
 
 def test_stop_abandons_a_reload():

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from signal import Signals
 from typing import Literal, NewType
 
 Slot = NewType("Slot", str)
 """Name of a place for a child, as people see it: ``default/2``, ``scheduler/1``."""
+
+_SIGNAL_NAMES = {int(number): number.name for number in Signals}
 
 Role = Literal["worker", "scheduler"]
 
@@ -85,10 +88,14 @@ class ChildSpec:
 
 @dataclass(frozen=True, slots=True)
 class ExitCause:
-    """How a process ended: exactly one of an exit code and a signal number; both None if nobody knows."""
+    """How a process ended: exactly one of an exit code and a signal number; both None if nobody knows.
+
+    ``out_of_memory``: the kernel counted a process that it killed for want of memory when this one was killed.
+    """
 
     code: int | None = None
     signal: int | None = None
+    out_of_memory: bool = False
 
     @property
     def clean(self) -> bool:
@@ -97,5 +104,7 @@ class ExitCause:
 
     def __str__(self) -> str:
         if self.signal is not None:
-            return f"signal {self.signal}"
+            name = _SIGNAL_NAMES.get(self.signal)
+            words = f"signal {self.signal} ({name})" if name else f"signal {self.signal}"
+            return f"{words}, out of memory" if self.out_of_memory else words
         return "unknown" if self.code is None else f"exit code {self.code}"

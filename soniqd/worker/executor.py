@@ -12,6 +12,7 @@ from soniqd.model import ClaimedJob, Outcome
 from soniqd.policy.outcome import Ending, Interrupted, Unstarted, decide_outcome
 from soniqd.queue.registry import TaskRegistry
 from soniqd.worker.bell import Bell
+from soniqd.worker.board import Board
 from soniqd.worker.options import WorkerOptions
 from soniqd.worker.run import Pipeline, Plan, Run
 
@@ -25,9 +26,9 @@ class Executor:
     A job for a thread waits aside while all threads are busy, so that those behind it can start. What is given to it
     while it is closed goes straight back.
 
-    A *suspect* is a job whose next crash would be its last. It runs alone: everything that waits goes back, what runs
-    may end, and only when ``unwritten()`` says that the database knows of all that does the suspect start. Otherwise a
-    job that kills its workers would take its neighbours, claimed with it again and again, to the dead letters.
+    A *suspect* is a job that ran when a worker of it died. It runs alone: everything that waits goes back, what runs
+    may end, and only when ``unwritten()`` says that the database knows of all that does the suspect start. Thus a job
+    that kills its workers costs each neighbour one crash at most, and if it does so again it alone is blamed.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Executor:
         pipeline: Pipeline,
         options: WorkerOptions,
         submit: Submit,
+        board: Board,
         unwritten: Callable[[], int],
         on_room: Callable[[], None],
         on_change: Callable[[], None],
@@ -45,6 +47,7 @@ class Executor:
         self._pipeline = pipeline
         self._options = options
         self._submit = submit
+        self._board = board
         self._unwritten = unwritten
         self._on_room = on_room
         self._on_change = on_change
@@ -177,8 +180,7 @@ class Executor:
         self._left.ring()
 
     def _set_suspect_apart(self) -> None:
-        limit = max(1, self._options.max_crashes - 1)
-        suspect = next((job for job in self._ready if job.crashes >= limit), None)
+        suspect = next((job for job in self._ready if job.crashes), None)
         if suspect is not None and not self.isolating:
             self._ready.remove(suspect)
             self._suspect = suspect
@@ -216,6 +218,7 @@ class Executor:
         return plan
 
     async def _execute(self, run: Run) -> None:
+        run.slot = self._board.begin(run.job.fence.job_id)
         ending = await self._pipeline.take(run)
         if run.abandoned:
             emit(catalogue.JOB_ENDED_TOO_LATE, job_id=run.job.fence.job_id, job_name=run.job.name)
@@ -230,6 +233,7 @@ class Executor:
 
     def _settle(self, run: Run, ending: Ending) -> None:
         del self._running[run]
+        self._board.end(run.slot)
         run.ended_at = time.monotonic()
         self.ended += 1
         if not run.plan.task.is_async:

@@ -80,6 +80,7 @@ class Run:
         "interrupted",
         "job",
         "plan",
+        "slot",
         "started_at",
         "timed_out",
     )
@@ -89,6 +90,7 @@ class Run:
         self.plan = plan
         self.started_at = self.ended_at = time.monotonic()
         self.handle: asyncio.Task[None] | None = None
+        self.slot: int | None = None
         self.begun = False
         self.in_thread = False
         self.timed_out = False

@@ -19,6 +19,7 @@ from soniqd.queue.metrics import GuardedMetrics, MetricsSink, NullMetricsSink
 from soniqd.queue.registry import TaskRegistry
 from soniqd.queue.retry_policy import RetryPolicy, TaskRetryPolicy
 from soniqd.worker.bell import Bell
+from soniqd.worker.board import Board, InFlight, NoBoard
 from soniqd.worker.claimer import Claimer
 from soniqd.worker.completer import Completer, Entry
 from soniqd.worker.executor import Executor
@@ -51,6 +52,7 @@ class Worker:
         metrics_sink: MetricsSink | None = None,
         retry_policy: RetryPolicy | None = None,
         until_empty: bool = False,
+        board: Board | None = None,
     ) -> None:
         self.on_change: Callable[[], None] | None = None
         self.on_ready: Callable[[], None] | None = None
@@ -91,6 +93,7 @@ class Worker:
             pipeline=self._pipeline,
             options=options,
             submit=self._completer.add,
+            board=board or NoBoard(),
             unwritten=lambda: self._completer.backlog,
             on_room=lambda: self._claimer.room(),  # noqa: PLW0108  the claimer is made after the executor
             on_change=self._changed,
@@ -205,6 +208,11 @@ class Worker:
             self._ready = False
         self._bell.ring()
         self._changed()
+
+    def in_flight(self) -> tuple[InFlight, ...]:
+        """Return the jobs that have a slot, oldest first. Any thread may ask."""
+        runs = self._executor.running()
+        return tuple(InFlight(run.job.fence.job_id, run.job.name, run.handle, run.slot) for run in runs)
 
     def state(self) -> State:
         """Return what it is doing now."""

@@ -1,8 +1,10 @@
-"""A job on its last chance runs alone: whatever it does to its worker, no other job is blamed for it."""
+"""A job under which a worker died runs alone: whatever it does to the next one, no other job is blamed for it."""
 
 from __future__ import annotations
 
 import asyncio
+
+import pytest
 
 from soniqd.model import JobId
 from tests.support.waiting import eventually
@@ -30,9 +32,9 @@ class Watch:
         self.running.discard(who)
 
 
-async def crashed(rig: Rig, who: str, *, crashes: int) -> JobId:
-    """Store a job under which workers died."""
-    job_id = await rig.enqueue("work", {"who": who})
+async def crashed(rig: Rig, who: str, *, crashes: int, priority: int = 100) -> JobId:
+    """Store a job under which workers died; of several, the next needs the lower number."""
+    job_id = await rig.enqueue("work", {"who": who}, priority=priority)
     for _ in range(crashes):
         worker = rig.worker()
         await rig.memory.register_worker(worker.record, names=("work",))
@@ -42,9 +44,10 @@ async def crashed(rig: Rig, who: str, *, crashes: int) -> JobId:
     return job_id
 
 
-async def test_a_job_on_its_last_chance_runs_beside_no_other(rig: Rig):
+@pytest.mark.parametrize("crashes", [1, 2])
+async def test_a_job_under_which_a_worker_died_runs_beside_no_other(rig: Rig, crashes: int):
     watch = Watch(rig)
-    await crashed(rig, "suspect", crashes=2)
+    await crashed(rig, "suspect", crashes=crashes)
     for number in range(6):
         await rig.enqueue("work", {"who": f"other {number}"})
     await rig.run_once()
@@ -105,10 +108,57 @@ async def test_a_drain_gives_a_waiting_suspect_back(rig: Rig):
         watch.go_on.set()
 
 
-async def test_a_job_that_crashed_once_runs_beside_others(rig: Rig):
+async def test_several_suspects_run_one_after_the_other(rig: Rig):
     watch = Watch(rig)
-    await crashed(rig, "once", crashes=1)
-    await rig.enqueue("work", {"who": "other", "wait": True})
-    async with rig.running():
-        await eventually(lambda: "once" in watch.order and watch.running == {"other"})
-        watch.go_on.set()
+    for number in range(3):
+        await crashed(rig, f"suspect {number}", crashes=1, priority=90 - number)
+    await rig.enqueue("work", {"who": "other"})
+    await rig.run_once()
+    assert [watch.together[f"suspect {number}"] for number in range(3)] == [{f"suspect {n}"} for n in range(3)]
+    assert len(watch.order) == 4
+
+
+class Notes:
+    """A board that remembers, and what was on it whenever a handler ran."""
+
+    def __init__(self) -> None:
+        self.slots: dict[int, str] = {}
+        self.seen: list[set[str]] = []
+        self._next = 0
+
+    def begin(self, job_id: str) -> int | None:
+        self._next += 1
+        self.slots[self._next] = job_id
+        return self._next
+
+    def end(self, slot: int | None) -> None:
+        assert slot is not None
+        del self.slots[slot]
+
+
+async def test_a_job_is_on_the_board_while_its_code_runs_and_only_then(rig: Rig):
+    notes, go_on = Notes(), asyncio.Event()
+    rig.extra["board"] = notes
+
+    async def wait() -> None:
+        await go_on.wait()
+
+    def look() -> None:
+        notes.seen.append(set(notes.slots.values()))
+
+    rig.task(wait, name="wait")
+    rig.task(look, name="threaded")
+    ids = [await rig.enqueue("wait") for _ in range(4)]
+    held = [await rig.enqueue("wait") for _ in range(2)]
+    async with rig.running() as worker:
+        await eventually(lambda: len(notes.slots) == 4)
+        assert set(notes.slots.values()) == {one.job_id for one in worker.in_flight()} == set(ids)
+        go_on.set()
+        for job_id in (*ids, *held):
+            await rig.until(job_id, "done")
+        assert notes.slots == {}
+        threaded = await rig.enqueue("threaded")
+        worker.wake()
+        await rig.until(threaded, "done")
+    assert notes.seen == [{threaded}]
+    assert notes.slots == {}

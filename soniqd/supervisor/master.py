@@ -48,9 +48,10 @@ class Master:
         self.restarts = Restarts(self.tell)
         self.started_at = time.time()
         self.started_s = time.monotonic()
+        self.upgrades = 0
         self.processes: dict[str, ChildProcess] = {}
         self.generations: dict[int, Generation] = {}
-        self._retiring: set[asyncio.Task[None]] = set()
+        self.retiring: set[asyncio.Task[None]] = set()
         self.supervision = Supervision(make_plan(settings), new_id=lambda: str(uuid.uuid4()), random=random.random)
         database = settings.database
         self.backend = create_backend(
@@ -63,7 +64,7 @@ class Master:
         self._notifier = notifier
         self._loop = asyncio.get_running_loop()
         self.reaper = Reaper(self._loop)
-        self._tap, self._far_tap = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.tap, self.far_tap = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._finished: asyncio.Future[int] = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
         self._announced = False
@@ -77,8 +78,11 @@ class Master:
 
     async def run(self) -> int:
         """Supervise until told to stop."""
-        emit(catalogue.DAEMON_STARTED, version=__version__, pid=os.getpid(), location=self.backend.location)
-        self._carry_out(self.supervision.start(time.monotonic()))
+        if self.supervision.phase == "booting":
+            emit(catalogue.DAEMON_STARTED, version=__version__, pid=os.getpid(), location=self.backend.location)
+            self._carry_out(self.supervision.start(time.monotonic()))
+        else:  # another image of this process has begun
+            self.tell(ev.Elapsed())
         self.ledger.start()
         self.waker.start()
         ticks = asyncio.create_task(self._read_ticks())
@@ -195,12 +199,12 @@ class Master:
 
     def _await_end(self, generation: Generation) -> None:
         ending = self._loop.create_task(generation.gone())
-        self._retiring.add(ending)
-        ending.add_done_callback(self._retiring.discard)
+        self.retiring.add(ending)
+        ending.add_done_callback(self.retiring.discard)
 
     def _fork(self, effect: fx.Fork) -> None:
         try:
-            child = ChildProcess(effect.spec, self._loop, self.reaper, tap_fd=self._far_tap.fileno())
+            child = ChildProcess(effect.spec, self._loop, self.reaper, tap_fd=self.far_tap.fileno())
         except OSError as error:  # no descriptors, no memory: the other effects must still be carried out
             self.tell(ev.ForkFailed(effect.spec.worker_id, error.strerror or str(error)))
             return
@@ -262,11 +266,16 @@ class Master:
         fork_ms = 1000 * (time.monotonic() - child.requested_s)
         emit(catalogue.CHILD_FORKED, slot=child.spec.slot, pid=pid, fork_ms=fork_ms)
         try:
-            child.adopt(pid, on_message=self._on_message, on_exit=self._on_exit)
+            self.adopt(child, pid)
         except OSError as error:  # no descriptor to watch it with: it sees the end of its link, and leaves
             self.fork_failed(child, error.strerror or str(error))
             return
         self.tell(ev.Forked(worker_id, pid))
+
+    def adopt(self, child: ChildProcess, pid: int) -> None:
+        """Follow what a child says, and its end; raises OSError."""
+        self.processes[child.spec.worker_id] = child
+        child.adopt(pid, on_message=self._on_message, on_exit=self._on_exit)
 
     def fork_failed(self, child: ChildProcess, reason: str) -> None:
         """Try again later."""
@@ -359,15 +368,15 @@ class Master:
             child.close()
         for number in list(self.generations):
             self._retire(number)
-        await asyncio.gather(*self._retiring)
+        await asyncio.gather(*self.retiring)
         try:
             await self.backend.close()
         except SoniqError as error:
             emit(catalogue.DUTY_FAILED, duty="close the database", error=str(error))
         self.reaper.reap()
         self.reaper.close()
-        self._tap.close()
-        self._far_tap.close()
+        self.tap.close()
+        self.far_tap.close()
 
 
 def _ledger_times(settings: DaemonSettings) -> LedgerTimes:

@@ -37,6 +37,8 @@ import struct
 import time
 from typing import NamedTuple
 
+LAYOUT = 1
+"""Grows when a master would misread the memory of children that another release has started (see soniqctl upgrade)."""
 BLACKBOX_BYTES = 256 * 1024
 
 _TICK = struct.Struct("=Q")

@@ -23,7 +23,7 @@ from soniqd.model.child import ExitCause
 from soniqd.policy.supervision import Supervision
 from soniqd.policy.supervision import effects as fx
 from soniqd.policy.supervision import events as ev
-from soniqd.policy.supervision.roster import ChildState
+from soniqd.policy.supervision.roster import ChildState, Roster
 from soniqd.settings import dump_settings
 from soniqd.settings.daemon import DaemonSettings
 from soniqd.supervisor.child import ChildProcess
@@ -43,7 +43,9 @@ _LAST_RELEASES_S = 3.0
 class Master:
     """One daemon. :meth:`run` lasts as long as it does and returns its exit code."""
 
-    def __init__(self, settings: DaemonSettings, config: Path | None, *, notifier: Notifier) -> None:
+    def __init__(
+        self, settings: DaemonSettings, config: Path | None, *, notifier: Notifier, facts: Roster | None = None
+    ) -> None:
         self.reloads = Reloads(settings, config, notifier=notifier, tell=self.tell)
         self.restarts = Restarts(self.tell)
         self.started_at = time.time()
@@ -52,7 +54,9 @@ class Master:
         self.processes: dict[str, ChildProcess] = {}
         self.generations: dict[int, Generation] = {}
         self.retiring: set[asyncio.Task[None]] = set()
-        self.supervision = Supervision(make_plan(settings), new_id=lambda: str(uuid.uuid4()), random=random.random)
+        self.supervision = Supervision(
+            make_plan(settings), new_id=lambda: str(uuid.uuid4()), random=random.random, facts=facts
+        )
         database = settings.database
         self.backend = create_backend(
             database.url,

@@ -24,11 +24,22 @@ EXIT_INTERNAL = 70
 
 
 class Supervision:
-    """Decides what a master does. ``new_id`` makes incarnation ids, ``random`` numbers in [0, 1)."""
+    """Decides what a master does. ``new_id`` makes incarnation ids, ``random`` numbers in [0, 1).
 
-    def __init__(self, plan: tuple[GroupPlan, ...], *, new_id: Callable[[], str], random: Callable[[], float]) -> None:
-        self.roster = Roster(plan, configured=plan)
-        self.phase = "booting"
+    With ``facts`` it goes on where another machine was :attr:`settled`: beside its roster that one knew nothing that
+    counts.
+    """
+
+    def __init__(
+        self,
+        plan: tuple[GroupPlan, ...],
+        *,
+        new_id: Callable[[], str],
+        random: Callable[[], float],
+        facts: Roster | None = None,
+    ) -> None:
+        self.roster = facts or Roster(plan, configured=plan)
+        self.phase = "running" if facts else "booting"
         self._random = random
         self._now_s = 0.0
         self._out: list[fx.Effect] = []

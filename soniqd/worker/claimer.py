@@ -38,6 +38,7 @@ from soniqd.worker.outage import Outage
 _PROMOTE_LIMIT = 1000
 _LATE_COMMIT_S = 35.0  # beyond the deadline of a statement whose client has given up on it
 _SLOW_THREADS_S = 30.0  # how long threads that held claimed jobs up are claimed for apart
+_LOOK_STEP_S = 1.0
 _FALLBACK_S = 1.0
 _FALLBACK_POLLS = 6
 _RATE_WINDOW_S = 0.05
@@ -68,8 +69,12 @@ class Claimer:
         supervised: bool = False,
         until_empty: bool = False,
         on_more: Callable[[], None] | None = None,
+        on_looked: Callable[[], None] | None = None,
     ) -> None:
         self.worker_id = worker_id
+        self.looked_at: float | None = None
+        """When a claim was last answered, so that nothing was overlooked; to the second, so that it costs nothing."""
+        self._on_looked = on_looked
         self._backend = backend
         self._tasks = tasks
         self._options = options
@@ -140,6 +145,15 @@ class Claimer:
                 await self._bell.wait(self._idle_s())
 
     @property
+    def free(self) -> int:
+        """How many jobs more it would claim: where no handler is async, each needs a free thread, too."""
+        executor = self._executor
+        with_async, threaded = self._task_names()
+        if with_async or not threaded:
+            return executor.free
+        return max(0, min(executor.free, executor.threads_free - executor.parked))
+
+    @property
     def _wants(self) -> bool:
         return self._news or self._more
 
@@ -152,6 +166,7 @@ class Claimer:
         if not len(self._tasks):
             self._news = self._more = False  # no job can be for this worker
             self._due_at, self._poll_at = math.inf, now + self._options.poll_interval_s
+            self._note_look()
             return False
         await self._promote(now)
         await self._find_lost_claims(now)
@@ -178,6 +193,7 @@ class Claimer:
             self._recheck_at = [0.0, time.monotonic() + _LATE_COMMIT_S]
             raise
         self._outage.back()
+        self._note_look()
         full = len(jobs) >= ask.limit
         self._more |= full
         if jobs:
@@ -186,6 +202,13 @@ class Claimer:
         if full and self._woken and self._on_more is not None:
             self._woken = False
             self._on_more()
+
+    def _note_look(self) -> None:
+        now = time.monotonic()
+        if self.looked_at is None or now - self.looked_at >= _LOOK_STEP_S:
+            self.looked_at = now
+            if self._on_looked is not None:
+                self._on_looked()
 
     async def _promote(self, now: float) -> None:
         """Make due jobs claimable; a poll that finds none claims all the same."""

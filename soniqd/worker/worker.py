@@ -7,13 +7,14 @@ import contextlib
 import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from itertools import islice
 
 from soniqd.backends import StorageBackend
 from soniqd.control.link import State
 from soniqd.errors import DatabaseError, SchemaError
 from soniqd.log import catalogue, emit
-from soniqd.model import WorkerId, WorkerRecord, WorkerStatus
+from soniqd.model import TaskDefaults, WorkerId, WorkerRecord, WorkerStatus
 from soniqd.queue.hooks import Hooks
 from soniqd.queue.metrics import GuardedMetrics, MetricsSink, NullMetricsSink
 from soniqd.queue.registry import TaskRegistry
@@ -63,6 +64,7 @@ class Worker:
         self._options = options
         self._bell = Bell()
         self._ready = False
+        self._registered: WorkerRecord | None = None
         self._paused = False
         self._swept = False
         self._drain_at: float | None = None
@@ -109,6 +111,7 @@ class Worker:
             supervised=record.supervised,
             until_empty=until_empty,
             on_more=self._tell_more,
+            on_looked=self._changed,
         )
 
     @property
@@ -167,6 +170,7 @@ class Worker:
         self._paused = True
         self._claimer.set_paused(paused=True)
         self._executor.set_open(is_open=False)
+        self._register_paused()
         self._changed()
 
     def resume(self) -> None:
@@ -176,6 +180,7 @@ class Worker:
         self._paused = False
         self._executor.set_open(is_open=True)
         self._claimer.set_paused(paused=False)
+        self._register_paused()
         self._changed()
 
     def drain(self, timeout_s: float) -> None:
@@ -214,16 +219,21 @@ class Worker:
         runs = self._executor.running()
         return tuple(InFlight(run.job.fence.job_id, run.job.name, run.handle, run.slot) for run in runs)
 
+    def jobs_of_threads(self) -> dict[int, str]:
+        """Tell which threads run handlers, and of which jobs. Any thread may ask."""
+        return self._threads.jobs()
+
     def state(self) -> State:
         """Return what it is doing now."""
         phase = self._phase()
         return State(
             phase=phase,
             in_flight=self._executor.in_flight,
-            free=self._executor.free if phase == "running" else 0,
+            free=self._claimer.free if phase == "running" else 0,
             done=self._reports.done,
             failed=self._reports.failed,
             running=tuple(run.job.name for run in islice(self._executor.running(), _NAMED_IN_STATE)),
+            looked_s=self._claimer.looked_at,
         )
 
     def _phase(self) -> str:
@@ -235,12 +245,18 @@ class Worker:
             return "starting"
         return "paused" if self._paused else "running"
 
+    def _register_paused(self) -> None:
+        """Let everybody who asks why a job waits know of it; the loop registers the changed record."""
+        metadata = {**self._record.metadata, "paused": self._paused}
+        self._record = replace(self._record, metadata=metadata)
+        self._bell.ring()
+
     async def _register(self) -> None:
         """Register, for as long as that takes."""
         while not self.is_draining:
             record = self._record
             try:
-                await self._backend.register_worker(record, names=self._tasks.names())
+                await self._backend.register_worker(record, names=self._tasks.names(), defaults=self._defaults())
             except SchemaError:
                 raise
             except DatabaseError as error:
@@ -251,9 +267,23 @@ class Worker:
             if record is not self._record:
                 continue  # swept while it registered
             self._claimer.worker_id = record.id
+            self._registered = record
             self._ready = True
             self._changed()
             return
+
+    def _defaults(self) -> dict[str, TaskDefaults]:
+        """Say how the tasks are declared, for those who know no more than a name."""
+        return {
+            task.name: TaskDefaults(
+                queue=task.queue,
+                priority=task.priority,
+                max_attempts=task.max_retries + 1,
+                timeout_s=self._options.job_timeout_s if task.timeout_s is None else task.timeout_s,
+                unique=task.unique,
+            )
+            for task in self._tasks
+        }
 
     async def _work(self) -> None:
         writing = asyncio.create_task(self._completer.run(), name="soniqd-completer")
@@ -285,7 +315,7 @@ class Worker:
                     raise error
             if claiming.done() and not self.is_draining:  # a drain stops the claimer, too, and has its own deadline
                 self.drain(0)
-            elif not self._ready:
+            elif self._registered is not self._record:
                 await self._register()
                 self._claimer.set_paused(paused=self._paused)
 

@@ -26,11 +26,11 @@ def setup(session: Session) -> None:
 
     location, result = session.with_backend(migrate, migrated=False)
     if session.as_json:
-        print_json({"location": location, "applied": result.pending})
+        print_json({"location": location, "created": result.created, "applied": result.pending})
     elif result.pending:
-        print_line(
-            f"{redact(location)}: {count(len(result.pending), 'migration')} applied: {', '.join(result.pending)}"
-        )
+        created = "database created, " if result.created else ""
+        applied = f"{count(len(result.pending), 'migration')} applied: {', '.join(result.pending)}"
+        print_line(f"{redact(location)}: {created}{applied}")
     else:
         print_line(f"{redact(location)}: ready, no migration was pending")
 
@@ -47,7 +47,7 @@ def migrate_status(session: Session) -> None:
 
     result = session.with_backend(read, migrated=False)
     if session.as_json:
-        print_json(result)
+        print_json({"applied": result.applied, "pending": result.pending, "foreign": result.foreign})
         return
     rows = [(name, "applied") for name in result.applied]
     rows += [(name, "pending: soniqctl setup") for name in result.pending]

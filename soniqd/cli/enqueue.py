@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -11,7 +12,7 @@ from soniqd.backends import StorageBackend
 from soniqd.cli.options import DEDUP_KEY, DELAY, QUEUE, TASK_NAME, json_option
 from soniqd.cli.render import print_json, print_line, print_note
 from soniqd.cli.session import Session
-from soniqd.model import JobId, NewJob
+from soniqd.model import JobId, NewJob, TaskDefaults
 from soniqd.queue.ids import new_job_id
 from soniqd.queue.payload import args_hash, encode_args
 
@@ -36,14 +37,12 @@ class _ArgumentsType(click.ParamType):  # type: ignore[type-arg]  # generic sinc
 @click.command()
 @click.argument("name", type=TASK_NAME)
 @click.option("--args", "args", type=_ArgumentsType(), default="{}", help="The handler's arguments, a JSON object.")
-@click.option("--queue", type=QUEUE, default="default", show_default=True, help="The queue to store it in.")
+@click.option("--queue", type=QUEUE, help="The queue to store it in; default: the task's own.")
 @click.option(
     "--priority",
     type=click.IntRange(_SMALLEST, _BIGGEST),
     metavar="N",
-    default=100,
-    show_default=True,
-    help="Lower runs first.",
+    help="Lower runs first; default: the task's own.",
 )
 @click.option("--delay", type=DELAY, help="Run it only after this long: seconds, or 5m, 2h.")
 @click.option("--unique", is_flag=True, help="Not if the same job with the same arguments is queued already.")
@@ -55,42 +54,64 @@ def enqueue(
     name: str,
     *,
     args: dict[str, Any],
-    queue: str,
-    priority: int,
+    queue: str | None,
+    priority: int | None,
     delay: float | None,
     unique: bool,
     dedup_key: str | None,
 ) -> None:
     """Store a job by its task NAME.
 
-    soniqctl imports no jobs modules: what the task declares as its queue, its priority and its number of retries is not
-    known here. Name the queue if only some workers claim from it.
+    soniqctl imports no jobs modules: the task's own queue, priority, retries and uniqueness are what the workers that
+    know it say about it. While no such worker is up they are "default", 100, the configured retries, and not unique.
     """
-    if not name.strip() or not queue.strip():
+    if not name.strip() or (queue is not None and not queue.strip()):
         raise click.UsageError("neither the name nor the queue can be empty")
-    job = NewJob(
-        id=new_job_id(),
-        name=name,
-        args_json=encode_args(args),
-        queue=queue,
-        priority=priority,
-        max_attempts=session.database.max_retries + 1,
-        unique=unique,
-        args_hash=args_hash(args) if unique else None,
-        dedup_key=dedup_key,
-        delay_s=delay,
-        producer_id="soniqctl",
-    )
-    stored, unknown = session.with_backend(lambda backend: _store(backend, job))
+    wish = _Wish(name, args, queue, priority, delay, unique, dedup_key)
+    job, stored, known = session.with_backend(lambda backend: _store(backend, wish, session.database.max_retries + 1))
     created = stored == job.id
     if session.as_json:
-        print_json({"id": stored, "job_name": name, "queue": queue, "created": created})
+        print_json({"id": stored, "job_name": name, "queue": job.queue, "created": created})
     else:
         print_line(stored if created else f"{stored} is queued already")
-    if unknown:
+    if not known:
         print_note(f"note: no live worker has registered {name}; the job waits for one")
 
 
-async def _store(backend: StorageBackend, job: NewJob) -> tuple[JobId, bool]:
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What was asked for; None is the task's own."""
+
+    name: str
+    args: dict[str, Any]
+    queue: str | None
+    priority: int | None
+    delay_s: float | None
+    unique: bool
+    dedup_key: str | None
+
+
+async def _store(backend: StorageBackend, wish: _Wish, max_attempts: int) -> tuple[NewJob, JobId, bool]:
+    """Store it; return the job, the id of what is queued now, and whether a live worker knows the task."""
+    said = await backend.task_defaults(wish.name)
+    job = _new_job(wish, said or TaskDefaults(max_attempts=max_attempts))
     [stored] = await backend.enqueue([job])
-    return stored, job.name in await backend.unclaimable_names()
+    facts = None if said else await backend.job_facts(stored)
+    return job, stored, facts is None or bool(facts.knowers)
+
+
+def _new_job(wish: _Wish, task: TaskDefaults) -> NewJob:
+    unique = wish.unique or task.unique
+    return NewJob(
+        id=new_job_id(),
+        name=wish.name,
+        args_json=encode_args(wish.args),
+        queue=task.queue if wish.queue is None else wish.queue,
+        priority=task.priority if wish.priority is None else wish.priority,
+        max_attempts=task.max_attempts,
+        unique=unique,
+        args_hash=args_hash(wish.args) if unique else None,
+        dedup_key=wish.dedup_key,
+        delay_s=wish.delay_s,
+        producer_id="soniqctl",
+    )

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import uuid
 
 import pytest
 
 from soniqd.backends.factory import create_backend
 from soniqd.control.identity import current_identity
-from soniqd.model import DeadLettered, Done, WorkerId, WorkerRecord
+from soniqd.model import DeadLettered, Done, TaskDefaults, WorkerId, WorkerRecord
 from soniqd.queue.payload import args_hash
 
 NO_JOB = "01a203cf-0000-7000-8000-000000000000"
@@ -61,9 +62,10 @@ def dead(enqueue, database):
 
 
 def test_setup_can_be_repeated(soniqctl):
-    assert "applied: 0001" in soniqctl("setup").stdout
+    assert re.search(r"jobs.db: database created, \d migrations applied: 0001", soniqctl("setup").stdout)
     assert soniqctl("setup").stdout.endswith("jobs.db: ready, no migration was pending\n")
-    assert json.loads(soniqctl("setup", "--json").stdout)["applied"] == []
+    answer = json.loads(soniqctl("setup", "--json").stdout)
+    assert (answer["created"], answer["applied"]) == (False, [])
 
 
 def test_migrate_status(soniqctl, database):
@@ -112,6 +114,41 @@ def test_enqueue_stores_what_it_was_told(soniqctl, enqueue):
     }
     assert {key: job[key] for key in told} == told
     assert (job["max_attempts"], job["producer_id"]) == (4, "soniqctl")
+
+
+MAIL = TaskDefaults(queue="mail", priority=7, max_attempts=9, unique=True)
+
+
+@pytest.fixture
+def mail_worker(database):
+    """Register a worker that knows mail.send and says how it is declared."""
+    record = WorkerRecord(WorkerId(str(uuid.uuid4())), current_identity(), (), 10, version="1")
+
+    async def register(backend):
+        await backend.register_worker(record, names=["mail.send", "plain"], defaults={"mail.send": MAIL})
+
+    database(register)
+
+
+def test_enqueue_uses_what_the_task_declares(soniqctl, enqueue, mail_worker):
+    job_id = enqueue("mail.send")
+    job = json.loads(soniqctl("jobs", "show", job_id, "--json").stdout)
+    assert (job["queue"], job["priority"], job["max_attempts"], job["unique_job"]) == ("mail", 7, 9, True)
+    again = json.loads(soniqctl("enqueue", "mail.send", "--json").stdout)
+    assert (again["id"], again["created"], again["queue"]) == (job_id, False, "mail")
+
+
+def test_what_is_said_on_the_command_line_wins(soniqctl, enqueue, mail_worker):
+    job_id = enqueue("mail.send", "--queue", "bulk", "--priority", "1")
+    job = json.loads(soniqctl("jobs", "show", job_id, "--json").stdout)
+    assert (job["queue"], job["priority"], job["max_attempts"]) == ("bulk", 1, 9)
+
+
+def test_a_task_that_no_live_worker_describes_has_the_general_defaults(soniqctl, enqueue, mail_worker):
+    result = soniqctl("enqueue", "plain")
+    assert result.stderr == ""
+    job = json.loads(soniqctl("jobs", "show", result.stdout.strip(), "--json").stdout)
+    assert (job["queue"], job["priority"], job["max_attempts"], job["unique_job"]) == ("default", 100, 4, False)
 
 
 def test_enqueue_with_a_delay(soniqctl, enqueue):

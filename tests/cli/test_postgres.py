@@ -40,8 +40,9 @@ def test_a_database_without_tables_is_one_clear_line(soniqctl, empty_postgres_ur
 def test_migrate_status_before_and_after_setup(soniqctl, empty_postgres_url):
     before = json.loads(soniqctl(empty_postgres_url, "migrate-status", "--json").stdout)
     assert before["applied"] == []
-    applied = json.loads(soniqctl(empty_postgres_url, "setup", "--json").stdout)["applied"]
-    assert applied == before["pending"]
+    answer = json.loads(soniqctl(empty_postgres_url, "setup", "--json").stdout)
+    applied = answer["applied"]
+    assert (applied, answer["created"]) == (before["pending"], False)
     after = json.loads(soniqctl(empty_postgres_url, "migrate-status", "--json").stdout)
     assert (after["applied"], after["pending"]) == (applied, [])
 
@@ -49,7 +50,7 @@ def test_migrate_status_before_and_after_setup(soniqctl, empty_postgres_url):
 def test_setup_makes_a_database_that_is_missing(soniqctl, postgres_server: PostgresServer):
     url = postgres_server.url("made_by_setup")
     try:
-        assert "applied" in soniqctl(url, "setup").stdout
+        assert ": database created, " in soniqctl(url, "setup").stdout
         assert soniqctl(url, "jobs", "list").stdout == "no jobs\n"
     finally:
         postgres_server.drop_database("made_by_setup")
@@ -63,8 +64,9 @@ def test_many_setups_at_once_of_a_database_that_is_missing(postgres_server: Post
         setups = [subprocess.Popen([*command, "--json"], stdout=PIPE, stderr=PIPE, text=True) for _ in range(4)]
         answers = [(*setup.communicate(timeout=60), setup.returncode) for setup in setups]
         assert [(errors, code) for _, errors, code in answers] == [("", 0)] * 4
-        applied = [json.loads(output)["applied"] for output, _, _ in answers]
-        assert sorted(bool(migrations) for migrations in applied) == [False, False, False, True]
+        told = [json.loads(output) for output, _, _ in answers]
+        assert sorted(bool(answer["applied"]) for answer in told) == [False, False, False, True]
+        assert sorted(answer["created"] for answer in told) == [False, False, False, True]
     finally:
         postgres_server.drop_database(name)
 

@@ -105,6 +105,11 @@ CHILD_OVERDUE = Event(
 )
 CHILD_CANNOT_WORK = Event("child_cannot_work", ERROR, "{slot} cannot work: {error}")
 CHILD_FAILED = Event("child_failed", ERROR, "{slot} failed: {error}")
+LOOP_BLOCKED = Event(
+    "loop_blocked", WARNING, "{slot} is kept from all its other work for {blocked_s:.1f} s by {what}: {where}"
+)
+LOOP_FREE = Event("loop_free", WARNING, "{slot} goes on with its other work, {what} keeps it no longer")
+MONITOR_FAILED = Event("monitor_failed", ERROR, "{slot} cannot look after its event loop: {error}")
 DATABASE_AWAITED = Event("database_awaited", WARNING, "{slot} waits for the database: {error}")
 SCHEMA_UNUSABLE = Event("schema_unusable", ERROR, "{slot} waits for the database's schema: {error}")
 ORPHAN_HEARTBEAT_FAILED = Event(
@@ -140,6 +145,7 @@ CHILD_READY = Event("child_ready", INFO, "{slot} is ready, pid {pid}, {ready_ms:
 CHILD_LEFT = Event("child_left", INFO, "{slot} left, pid {pid}: {cause}")
 CHILD_DIED = Event("child_died", WARNING, "{slot} died, pid {pid}: {cause}")
 CHILD_HUNG = Event("child_hung", ERROR, "{slot} hangs, pid {pid}: its loop stood still for {silent_s:.0f} s")
+CHILD_STACKS = Event("child_stacks", WARNING, "what {slot} did when it ended, pid {pid}, {running} jobs running:")
 CHILD_KILLED = Event("child_killed", WARNING, "{slot} is killed, pid {pid}: it was {state} for too long")
 CHILD_MISCONFIGURED = Event(
     "child_misconfigured", ERROR, "{slot} cannot run with this configuration: not starting it again before a reload"
@@ -177,8 +183,36 @@ GROUP_STILL_DOWN = Event(
 RESTART_STARTED = Event("restart_started", INFO, "restarting {groups} on {reason}, child by child")
 RESTART_DONE = Event("restart_done", INFO, "restarted {groups}: {replaced} children replaced")
 RESTART_FAILED = Event("restart_failed", ERROR, "cannot restart {groups}, {replaced} children were replaced: {error}")
+GROUP_SCALED = Event("group_scaled", INFO, "{group} gets {processes} processes instead of {before}, on {reason}")
+SCALE_REFUSED = Event("scale_refused", WARNING, "not scaling on {reason}: {error}")
+MEMORY_UNREADABLE = Event(
+    "memory_unreadable", ERROR, "cannot measure the memory of workers, so max_memory does nothing: {error}"
+)
 CHILD_RECYCLED = Event("child_recycled", INFO, "{slot} is replaced after {reason}, pid {pid}")
 CONNECTIONS_EXHAUSTED = Event("connections_exhausted", ERROR, "{slot} cannot be started: {reason}")
+UPGRADE_STARTED = Event(
+    "upgrade_started", INFO, "upgrading in place on {reason}: asking the soniqd on disk whether it could go on"
+)
+UPGRADE_LEAVES = Event("upgrade_leaves", INFO, "soniqd {version} hands over to soniqd {successor}")
+UPGRADE_DONE = Event(
+    "upgrade_done",
+    INFO,
+    "soniqd {version} goes on where soniqd {before} stood, with {children} children, pid {pid}; {gap_ms:.0f} ms "
+    "without a master",
+)
+UPGRADE_FAILED = Event("upgrade_failed", ERROR, "upgrade failed, soniqd {version} goes on: {error}")
+TAKEOVER_FAILED = Event(
+    "takeover_failed",
+    ERROR,
+    "soniqd {version} cannot go on where its predecessor stood, and starts anew; the children finish what runs and "
+    "leave: {error}",
+)
+FORK_SERVER_OUTDATED = Event(
+    "fork_server_outdated",
+    WARNING,
+    "the fork server of generation {generation} speaks protocol {theirs}, soniqd {version} speaks {ours}: starting it "
+    "again, with the code on disk now; its children go on",
+)
 PAUSED = Event("paused", INFO, "claiming nothing more in {groups}")
 RESUMED = Event("resumed", INFO, "claiming again in {groups}")
 
@@ -190,4 +224,3 @@ CONTROL_PEER_REFUSED = Event(
 CONTROL_BUSY = Event("control_busy", WARNING, "refused a client of the control socket: it has {clients} already")
 CONTROL_HANDLER_FAILED = Event("control_handler_failed", ERROR, "cannot carry out {command}: {error}")
 STATE_DUMPED = Event("state_dumped", INFO, "state: {state}")
-SIGNAL_IGNORED = Event("signal_ignored", WARNING, "{signal} means nothing to soniqd: see soniqctl --help for what does")

@@ -23,6 +23,7 @@ from soniqd.errors import ControlError
 from soniqd.log import catalogue, emit
 from soniqd.model.child import ExitCause
 from soniqd.supervisor.child import ChildProcess
+from soniqd.supervisor.descriptors import give_back_descriptor_limit
 from soniqd.supervisor.reaper import Reaper
 from soniqd.version import __version__
 
@@ -90,8 +91,10 @@ class Generation:
         loop: asyncio.AbstractEventLoop,
         reaper: Reaper,
         events: GenerationEvents,
+        soft_nofile: int | None = None,
     ) -> None:
         self.number = number
+        self._soft_nofile = soft_nofile
         self.tasks: tuple[str, ...] = ()
         self._python = python or sys.executable
         self._settings = settings
@@ -216,6 +219,8 @@ class Generation:
             )
             process.returncode = 0  # the reaper waits for it, Popen must not
             pidfd = os.pidfd_open(process.pid)
+            if self._soft_nofile is not None:
+                give_back_descriptor_limit(process.pid, self._soft_nofile)
         except OSError:
             near.close()  # if it runs, it sees the end of its socket
             raise

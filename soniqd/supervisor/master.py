@@ -28,8 +28,10 @@ from soniqd.settings import dump_settings
 from soniqd.settings.daemon import DaemonSettings
 from soniqd.supervisor.child import ChildProcess
 from soniqd.supervisor.generation import Generation
-from soniqd.supervisor.ledger import Ledger, LedgerTimes, PendingRelease
+from soniqd.supervisor.ledger import Ledger, LedgerTimes
+from soniqd.supervisor.measuring import Measuring
 from soniqd.supervisor.plan import make_plan
+from soniqd.supervisor.postmortem import Postmortems
 from soniqd.supervisor.reaper import Reaper
 from soniqd.supervisor.reloading import ReloadResult, Reloads
 from soniqd.supervisor.restarting import Restarts
@@ -51,6 +53,7 @@ class Master:
         self.started_at = time.time()
         self.started_s = time.monotonic()
         self.upgrades = 0
+        self.soft_nofile: int | None = None
         self.processes: dict[str, ChildProcess] = {}
         self.generations: dict[int, Generation] = {}
         self.retiring: set[asyncio.Task[None]] = set()
@@ -68,6 +71,7 @@ class Master:
         self._notifier = notifier
         self._loop = asyncio.get_running_loop()
         self.reaper = Reaper(self._loop)
+        self.postmortems = Postmortems()
         self.tap, self.far_tap = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._finished: asyncio.Future[int] = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
@@ -79,6 +83,7 @@ class Master:
             self.backend, _ledger_times(settings), living=self._living_workers, on_disowned=self._disowned
         )
         self.waker = Waker(self.backend, sleepers=self._sleepers, wake=self._wake)
+        self._measuring = Measuring(self.processes, watches_memory=self.supervision.watches_memory, tell=self.tell)
 
     async def run(self) -> int:
         """Supervise until told to stop."""
@@ -89,6 +94,7 @@ class Master:
             self.tell(ev.Elapsed())
         self.ledger.start()
         self.waker.start()
+        self._measuring.start()
         ticks = asyncio.create_task(self._read_ticks())
         try:
             exit_code = await self._finished
@@ -191,6 +197,7 @@ class Master:
             loop=self._loop,
             reaper=self.reaper,
             events=self,
+            soft_nofile=self.soft_nofile,
         )
         self.generations[number] = generation
         generation.boot()
@@ -222,7 +229,9 @@ class Master:
 
     def _kill(self, effect: fx.Kill) -> None:
         child = self.processes.get(effect.worker_id)
-        if child is not None:
+        if child is not None and effect.signal == "ABRT":
+            self.postmortems.abort(child)
+        elif child is not None:
             child.signal(signal.Signals[f"SIG{effect.signal}"], group=effect.group)
 
     def _forget(self, worker_id: str) -> None:
@@ -235,7 +244,7 @@ class Master:
         child.close()
 
     def _release(self, effect: fx.Release) -> None:
-        self.ledger.release(PendingRelease(WorkerId(effect.worker_id), effect.slot, effect.cause, effect.reason))
+        self.ledger.release(self.postmortems.release(effect))
 
     # what fork servers and children tell (GenerationEvents)
 
@@ -304,6 +313,8 @@ class Master:
 
     def _on_exit(self, worker_id: str, cause: ExitCause) -> None:
         child = self.processes.pop(worker_id, None)
+        if child is not None:
+            cause = self.postmortems.examine(child, cause)
         self.tell(ev.Exited(worker_id, cause, announced=child is not None and child.said_goodbye))
 
     # timers, signals
@@ -320,6 +331,7 @@ class Master:
     async def _read_ticks(self) -> None:
         while True:
             await asyncio.sleep(TICK_INTERVAL_S)
+            self.postmortems.memory_kills.sample()
             ticks = {worker_id: child.tick for worker_id, child in self.processes.items() if child.pid is not None}
             try:
                 self.tell(ev.Ticks(ticks))
@@ -368,6 +380,7 @@ class Master:
             self._timer.cancel()
         await self.ledger.finish(_LAST_RELEASES_S)
         await self.waker.close()
+        await self._measuring.close()
         for child in list(self.processes.values()):
             child.close()
         for number in list(self.generations):

@@ -63,6 +63,11 @@ class Supervision:
         booting = any(not server.booted and server.retry_s is None for server in roster.fork_servers.values())
         return self.phase == "running" and not (changing or forking or booting)
 
+    def watches_memory(self, worker_id: str) -> bool:
+        """Tell whether somebody has to measure a child's memory."""
+        child = self.roster.children.get(worker_id)
+        return child is not None and child.limits.max_memory_bytes > 0
+
     def start(self, now_s: float) -> list[fx.Effect]:
         """Begin: boot the first generation."""
         self.roster.settle_places()

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+from soniqd.control.reexec import HANDOVER_VARIABLE, SELF_CHECK_VARIABLE
 from soniqd.errors import ConfigurationError, SoniqError
 from soniqd.log.redact import redact
 from soniqd.settings.daemon import DaemonSettings
@@ -27,10 +28,18 @@ EX_CONFIG = 78
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the daemon, or check its configuration; return the exit code."""
     options = _parse(arguments)
+    if HANDOVER_VARIABLE in os.environ:
+        return _go_on()
     path = _config_path(options.config)
+    if SELF_CHECK_VARIABLE in os.environ:
+        return _check_self(path)
+    return _start(path, test=options.test)
+
+
+def _start(path: Path, *, test: bool) -> int:
     try:
         settings = load_daemon_settings(path, environ=os.environ, host=this_host())
-        if options.test:
+        if test:
             return _test(settings, path)
         return _run(settings, path)
     except ConfigurationError as error:
@@ -38,8 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SoniqError as error:
         return _tell((str(error),), EX_TEMPFAIL)
     except Exception as error:  # noqa: BLE001  the last boundary: the exit code tells systemd what it was
-        print(redact(traceback.format_exc()), end="", file=sys.stderr)  # noqa: T201
-        return _tell((f"internal error: {error!r}",), EX_SOFTWARE)
+        return _tell_defect(error)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -81,6 +89,27 @@ def _run(settings: DaemonSettings, path: Path) -> int:
 
     configure_logging(settings.soniqd.log_level, settings.soniqd.log_format)
     return run(settings, path)
+
+
+def _go_on() -> int:
+    """Be the next image of a daemon that runs. Configured it was before, so that no error is one of configuration."""
+    from soniqd.supervisor import go_on  # noqa: PLC0415  for soniqctl upgrade only
+
+    try:
+        return go_on()
+    except Exception as error:  # noqa: BLE001  as above
+        return _tell_defect(error)
+
+
+def _check_self(path: Path) -> int:
+    from soniqd.supervisor import check_self  # noqa: PLC0415  for soniqctl upgrade only
+
+    return check_self(path)
+
+
+def _tell_defect(error: Exception) -> int:
+    print(redact(traceback.format_exc()), end="", file=sys.stderr)  # noqa: T201
+    return _tell((f"internal error: {error!r}",), EX_SOFTWARE)
 
 
 def _tell(problems: Sequence[str], code: int) -> int:

@@ -3,8 +3,8 @@
 The child says :class:`State` from its first moment on whenever its numbers changed, at most four times a second and at
 once for a new phase; :class:`Ready` when it is registered and about to work (it may have to wait for its database until
 then); :class:`More` where a wake-up met more work than it could take; :class:`Leaving` before a deliberate exit.
-The master steers with
-:class:`Wake`, :class:`Pause`, :class:`Resume` and :class:`Drain`. End of file tells either side that the other is gone.
+The master steers with :class:`Wake`, :class:`Pause`, :class:`Resume` and :class:`Drain`, and asks for log lines with
+:class:`Follow`. End of file tells either side that the other is gone.
 """
 
 from __future__ import annotations
@@ -15,6 +15,11 @@ from typing import Any
 
 from soniqd.errors import ControlError
 
+PROTOCOL = 1
+"""Grows when a child and a master of another release would misunderstand each other: no soniqctl upgrade between them.
+
+A child that does not know a message takes its link for broken, and leaves: to send a new one to old children counts.
+"""
 MAX_LINE = 64 * 1024
 
 
@@ -79,7 +84,18 @@ class Drain:
     timeout_s: float
 
 
-Message = Ready | State | More | Leaving | Wake | Pause | Resume | Drain
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """Copy log lines to the tap: of this level (a number of ``logging``) and above, of these jobs or of any.
+
+    ``level`` None: nobody follows any more. Each Follow replaces the one before.
+    """
+
+    level: int | None
+    jobs: tuple[str, ...] | None = None
+
+
+Message = Ready | State | More | Leaving | Wake | Pause | Resume | Drain | Follow
 
 _TYPES: dict[str, type[Any]] = {
     "ready": Ready,
@@ -90,6 +106,7 @@ _TYPES: dict[str, type[Any]] = {
     "pause": Pause,
     "resume": Resume,
     "drain": Drain,
+    "follow": Follow,
 }
 _NAMES = {cls: name for name, cls in _TYPES.items()}
 
@@ -104,8 +121,9 @@ def decode(line: bytes) -> Message:
     try:
         fields = json.loads(line)
         cls = _TYPES[fields.pop("type")]
-        if "running" in fields:
-            fields["running"] = tuple(fields["running"])
+        for name in ("running", "jobs"):
+            if isinstance(fields.get(name), list):
+                fields[name] = tuple(fields[name])
         message: Message = cls(**fields)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ControlError(f"cannot read a link message: {error}") from error

@@ -19,6 +19,6 @@ not notice. The master may die: its children see their link end, heartbeat for t
 master on the host releases at once what the dead ones left and watches the living ones until they end.
 """
 
-from soniqd.supervisor.daemon import check, run
+from soniqd.supervisor.daemon import check, check_self, go_on, run
 
-__all__ = ["check", "run"]
+__all__ = ["check", "check_self", "go_on", "run"]

@@ -22,7 +22,7 @@ from soniqd.control.identity import current_identity, is_alive
 from soniqd.errors import DatabaseUnavailableError, SoniqError
 from soniqd.log import catalogue, emit
 from soniqd.log.redact import redact
-from soniqd.model import ProcessIdentity, WorkerId
+from soniqd.model import JobId, ProcessIdentity, WorkerId
 from soniqd.policy.leftovers import decide_leftovers
 from soniqd.policy.sweep import BeatRecord
 
@@ -43,12 +43,21 @@ class LedgerTimes:
 
 @dataclass(frozen=True, slots=True)
 class PendingRelease:
-    """A dead incarnation whose jobs are not given back yet."""
+    """A dead incarnation whose jobs are not given back yet. ``blamed`` are those that ran; None: nobody knows."""
 
     worker_id: WorkerId
     slot: str
     cause: Literal["crash", "interrupted"]
     reason: str
+    blamed: frozenset[JobId] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerHandover:
+    """What the next image of the master needs to go on; how steady the heartbeats were is found out anew."""
+
+    releases: tuple[PendingRelease, ...]
+    up: bool | None
 
 
 class Ledger:
@@ -82,8 +91,18 @@ class Ledger:
         """How many dead incarnations are still to be written down."""
         return len(self._releases)
 
+    def hand_over(self) -> LedgerHandover:
+        """Describe what is still to be done."""
+        return LedgerHandover(tuple(self._releases.values()), self.up)
+
+    def resume(self, earlier: LedgerHandover) -> None:
+        """Go on with what an earlier image of the master described; to be started after that."""
+        self.up = earlier.up
+        for release in earlier.releases:
+            self.release(release)
+
     def start(self) -> None:
-        """Begin every duty."""
+        """Begin every duty; also again, after they were ended."""
         duties: dict[str, tuple[Callable[[], Awaitable[float | None]], asyncio.Event | None]] = {
             "write heartbeats": (self._heartbeat, None),
             "release jobs": (self._release, self._release_asked),
@@ -185,7 +204,11 @@ class Ledger:
     async def _release_one(self, release: PendingRelease) -> None:
         await self._backend.open()
         report = await self._backend.release_workers(
-            [release.worker_id], cause=release.cause, max_crashes=self.times.max_crashes, error=release.reason
+            [release.worker_id],
+            cause=release.cause,
+            max_crashes=self.times.max_crashes,
+            error=release.reason,
+            blamed=release.blamed,
         )
         self._note_up()
         if self._releases.get(release.worker_id) is release:

@@ -36,7 +36,7 @@ class Recycler:
         """Let successors that are ready take over, and start the next ones."""
         for child in self._roster.children.values():
             child.worn = child.worn or reached_limit(child.limits, age_s=now_s - child.started_s, usage=None)
-        if self._roster.rolling_out is not None or self._roster.restarts:
+        if self._roster.rolling_out is not None:
             return
         for group in {place.plan.name: None for place in self._roster.places.values()}:
             self._step_group([place for place in self._roster.places.values() if place.plan.name == group], now_s)
@@ -54,6 +54,8 @@ class Recycler:
                 if self._starts.is_successor_running(place):
                     self._starts.take_over(place, now_s)
                 return
+        if self._roster.restarts:
+            return
         for place in places:
             old = self._roster.current_of(place)
             if old is not None and _is_due(old, now_s) and not self._is_one_leaving(place.plan.name):

@@ -147,6 +147,7 @@ class Starts:
             if place is None or group is None:
                 turns.pending.pop(0)
                 continue
+            self.dismiss(place, now_s)  # of a recycling, which this comes before
             start = self.start_successor(place, group, generation, now_s, trial=trial)
             if start is Start.NO_ROOM and not self.is_room_coming():
                 return Progress.NO_ROOM

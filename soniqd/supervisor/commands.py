@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from typing import Any
 
 from soniqd.errors import ControlError
 from soniqd.policy.supervision.roster import Child, ChildState, Place
 from soniqd.supervisor.child import ChildProcess
+from soniqd.supervisor.groups import Groups
 from soniqd.supervisor.master import Master
 from soniqd.supervisor.reloading import ReloadResult
+from soniqd.supervisor.stacks import find_child, stacks_of
+from soniqd.supervisor.upgrade import Upgrade
 from soniqd.version import __version__
 
 _STATES = {
@@ -26,14 +30,20 @@ _STATES = {
 class Commands:
     """Answers requests; params and answers are plain JSON values."""
 
-    def __init__(self, master: Master) -> None:
+    def __init__(self, master: Master, upgrade: Upgrade) -> None:
         self._master = master
+        groups = Groups(master)
+        self._upgrades = upgrade
         self._commands: dict[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]] = {
             "status": self._status,
             "reload": self._reload,
             "drain": self._drain,
             "resume": self._resume,
+            "scale": groups.scale,
+            "restart": groups.restart,
             "stop": self._stop,
+            "stacks": self._stacks,
+            "upgrade": self._upgrade,
         }
 
     async def answer(self, command: str, params: dict[str, Any]) -> dict[str, Any]:
@@ -62,6 +72,8 @@ class Commands:
             "groups": self._groups(),
             "pending_releases": master.ledger.pending_releases,
             "last_reload": _reload_as_json(master.reloads.last),
+            "upgrades": master.upgrades,
+            "last_upgrade": None if self._upgrades.last is None else asdict(self._upgrades.last),
         }
 
     async def _status(self, params: dict[str, Any]) -> dict[str, Any]:
@@ -85,9 +97,18 @@ class Commands:
     async def _resume(self, params: dict[str, Any]) -> dict[str, Any]:
         return self._set_paused("resume", params, paused=False)
 
+    async def _stacks(self, params: dict[str, Any]) -> dict[str, Any]:
+        return await stacks_of(find_child(self._master.processes, str(params.get("worker"))))
+
     async def _stop(self, params: dict[str, Any]) -> dict[str, Any]:
         del params
         self._master.stop("soniqctl stop")
+        return {}
+
+    async def _upgrade(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Never answered here but with an error: the next image of this process answers."""
+        del params
+        await self._upgrades.attempt("soniqctl upgrade")
         return {}
 
     def _set_paused(self, command: str, params: dict[str, Any], *, paused: bool) -> dict[str, Any]:
@@ -135,11 +156,13 @@ class Commands:
 
     def _groups(self) -> list[dict[str, Any]]:
         roster = self._master.supervision.roster
+        configured = {plan.name: plan.processes for plan in roster.configured}
         return [
             {
                 "name": plan.name,
                 "role": plan.role,
                 "processes": plan.processes,
+                "configured": configured.get(plan.name, 0),
                 "concurrency": plan.concurrency,
                 "queues": list(plan.queues),
                 "paused": plan.name in roster.paused_groups,

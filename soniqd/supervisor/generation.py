@@ -137,11 +137,23 @@ class Generation:
 
     @classmethod
     def resume(
-        cls, earlier: GenerationHandover, *, loop: asyncio.AbstractEventLoop, reaper: Reaper, events: GenerationEvents
+        cls,
+        earlier: GenerationHandover,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        reaper: Reaper,
+        events: GenerationEvents,
+        soft_nofile: int | None,
     ) -> Generation:
         """Go on with what an earlier image of the master described; raises OSError."""
         generation = cls(
-            earlier.number, python=earlier.python, settings=earlier.settings, loop=loop, reaper=reaper, events=events
+            earlier.number,
+            python=earlier.python,
+            settings=earlier.settings,
+            loop=loop,
+            reaper=reaper,
+            events=events,
+            soft_nofile=soft_nofile,
         )
         generation.tasks, generation._forkable = earlier.tasks, earlier.forkable
         generation._next_request = earlier.next_request

@@ -53,7 +53,9 @@ def resume(master: Master, handover: Handover) -> None:
     master.ledger.resume(handover.ledger)
     _replace_tap(master, handover)
     for earlier in handover.generations:
-        generation = Generation.resume(earlier, loop=loop, reaper=master.reaper, events=master)
+        generation = Generation.resume(
+            earlier, loop=loop, reaper=master.reaper, events=master, soft_nofile=master.soft_nofile
+        )
         master.generations[earlier.number] = generation
         if handover.protocols.fork != fork.PROTOCOL:
             _send_away(generation, theirs=handover.protocols.fork)

@@ -1,0 +1,136 @@
+"""Whether a daemon is alive and ready, judged from what its processes show: not from there being a PID.
+
+*Alive*: each group that is wanted has a process that works or waits for its database, and whose event loop goes round.
+To be restarted is then no remedy, so a database that is away, a drain and a group on pause do not count against it.
+
+*Ready*: alive, the database is there, each group that is not paused has a worker that has claimed something or found
+nothing to claim lately, or has no room for more; and the scheduler takes part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+UNWATCHED_STILL_S = 60.0
+"""How long an event loop may stand still where no hang_timeout says it."""
+STILL_GRACE_S = 5.0
+"""What the watchdog gets to end a process whose loop has stood still for too long."""
+LOOKED_POLLS = 3
+LOOKED_LEAST_S = 15.0
+
+_WORKING = frozenset({"leading", "following"})
+
+
+@dataclass(frozen=True, slots=True)
+class ChildHealth:
+    """One process of a group. ``up``: it has said something and is not on its way out."""
+
+    slot: str
+    up: bool
+    phase: str
+    still_s: float = 0.0
+    free: int = 0
+    in_flight: int = 0
+    looked_ago_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupHealth:
+    """A group with its processes; ``last_exit`` is what the last one that ended ended with."""
+
+    name: str
+    role: str
+    wanted: int
+    hang_timeout_s: float = 0.0
+    paused: bool = False
+    children: tuple[ChildHealth, ...] = ()
+    last_exit: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonHealth:
+    """Everything that a verdict needs. ``phase`` is the supervision's."""
+
+    phase: str
+    database_up: bool
+    poll_interval_s: float
+    groups: tuple[GroupHealth, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """Why not. ``code`` is for programs, ``group`` None concerns the daemon as a whole."""
+
+    code: str
+    text: str
+    group: str | None = None
+
+
+def why_not_alive(daemon: DaemonHealth) -> tuple[Complaint, ...]:
+    """Return what speaks against being alive; nothing while the daemon is leaving, which it does by itself."""
+    if daemon.phase in ("stopping", "leaving"):
+        return ()
+    if daemon.phase == "booting":
+        return (Complaint("booting", "the jobs modules are being imported for the first time"),)
+    return tuple(complaint for group in _wanted(daemon) if (complaint := _not_alive(group)) is not None)
+
+
+def why_not_ready(daemon: DaemonHealth) -> tuple[Complaint, ...]:
+    """Return what speaks against being ready, with what speaks against being alive."""
+    if daemon.phase in ("stopping", "leaving"):
+        return (Complaint("stopping", "the daemon is stopping"),)
+    return (*why_not_alive(daemon), *_unready(daemon))
+
+
+def _unready(daemon: DaemonHealth) -> Iterator[Complaint]:
+    if daemon.phase == "booting":
+        return
+    if not daemon.database_up:
+        yield Complaint("database_down", "the database is down")
+        return
+    limit_s = max(LOOKED_POLLS * daemon.poll_interval_s, LOOKED_LEAST_S)
+    for group in _wanted(daemon):
+        if group.paused or _not_alive(group) is not None:
+            continue
+        if group.role == "worker":
+            if not any(_serves(child, limit_s) for child in group.children):
+                yield _idle(group, limit_s)
+        elif not any(child.phase in _WORKING for child in _up(group)):
+            phases = ", ".join(sorted({child.phase.replace("_", " ") for child in _up(group)}))
+            yield Complaint("scheduler_out", f"the scheduler neither leads nor follows: {phases}", group.name)
+
+
+def _wanted(daemon: DaemonHealth) -> list[GroupHealth]:
+    return [group for group in daemon.groups if group.wanted > 0]
+
+
+def _not_alive(group: GroupHealth) -> Complaint | None:
+    up = _up(group)
+    if not up:
+        exits = f", the last one ended with {group.last_exit}" if group.last_exit else ""
+        return Complaint("group_down", f"no process of {group.name} is up{exits}", group.name)
+    limit_s = (group.hang_timeout_s or UNWATCHED_STILL_S) + STILL_GRACE_S
+    still_s = min(child.still_s for child in up)
+    if still_s > limit_s:
+        text = f"every event loop of {group.name} has stood still for {still_s:.0f} s"
+        return Complaint("group_stands_still", text, group.name)
+    return None
+
+
+def _serves(child: ChildHealth, limit_s: float) -> bool:
+    if not child.up or child.phase != "running":
+        return False
+    is_full = child.in_flight > 0 and child.free == 0
+    return is_full or (child.looked_ago_s is not None and child.looked_ago_s <= limit_s)
+
+
+def _idle(group: GroupHealth, limit_s: float) -> Complaint:
+    looked = [child.looked_ago_s for child in _up(group) if child.looked_ago_s is not None]
+    how = f"for {min(looked):.0f} s, more than {limit_s:.0f} s" if looked else "yet"
+    phases = ", ".join(sorted({child.phase.replace("_", " ") for child in _up(group)}))
+    return Complaint("group_not_looking", f"no worker of {group.name} has looked for jobs {how} ({phases})", group.name)
+
+
+def _up(group: GroupHealth) -> Sequence[ChildHealth]:
+    return [child for child in group.children if child.up]

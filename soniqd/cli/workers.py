@@ -13,21 +13,31 @@ from soniqd.cli.schedules import print_schedules
 from soniqd.cli.session import Session
 from soniqd.cli.wording import count, duration
 from soniqd.errors import SoniqError
-from soniqd.model import WorkerRecord
+from soniqd.model import WorkerRecord, WorkerStatus
 
 
 @click.command()
 @click.option("--stale", "stale_only", is_flag=True, help="Only workers whose heartbeat is too old.")
+@click.option("--stopped", is_flag=True, help="Workers that have ended, as long as they are kept, and how they ended.")
 @click.option("--cleanup", is_flag=True, help="Declare such workers lost, and requeue their jobs, now.")
 @click.option("--schedules", "schedules_instead", is_flag=True, help="List recurring jobs instead.")
 @json_option
 @click.pass_obj
-def inspect(session: Session, *, stale_only: bool, cleanup: bool, schedules_instead: bool) -> None:
+def inspect(session: Session, *, stale_only: bool, stopped: bool, cleanup: bool, schedules_instead: bool) -> None:
     """Show the workers of all hosts, by their heartbeats in the database."""
     if schedules_instead:
-        if stale_only or cleanup:
-            raise click.UsageError("--schedules shows no workers: it goes with neither --stale nor --cleanup")
+        if stale_only or stopped or cleanup:
+            raise click.UsageError(
+                "--schedules shows no workers: it goes with no other option"
+            )
         print_schedules(session)
+        return
+    if stopped:
+        if stale_only or cleanup:
+            raise click.UsageError(
+                "--stopped shows what has ended: it goes with neither --stale nor --cleanup"
+            )
+        _show_stopped(session)
         return
     if cleanup:
         _clean_up(session)
@@ -49,6 +59,18 @@ def inspect(session: Session, *, stale_only: bool, cleanup: bool, schedules_inst
             f"{count(lost, 'worker')} without a heartbeat for {duration(timeout_s)}: soniqctl inspect --cleanup",
             tone="bad",
         )
+
+
+def _show_stopped(session: Session) -> None:
+    workers = session.with_backend(lambda backend: backend.list_workers(stopped=True))
+    if session.as_json:
+        print_json([_as_json(worker, 0.0) | {"stale": False} for worker in workers])
+        return
+    rows = [
+        (worker.id, worker.process.hostname, worker.process.pid, worker.slot or None, worker.started_at, _ended(worker))
+        for worker in workers
+    ]
+    print_table(("worker", "host", "pid", "slot", "started", "ended"), rows, empty="no worker that has ended is kept")
 
 
 def _clean_up(session: Session) -> None:
@@ -94,6 +116,10 @@ def tasks_check(session: Session) -> None:
         click.get_current_context().exit(1)
 
 
+def _ended(worker: WorkerRecord) -> str:
+    return str(worker.metadata.get("ended") or "in good order")
+
+
 def _is_stale(worker: WorkerRecord, timeout_s: float) -> bool:
     return (worker.heartbeat_age_s or 0.0) > timeout_s
 
@@ -127,5 +153,6 @@ def _as_json(worker: WorkerRecord, timeout_s: float) -> dict[str, Any]:
         "jobs_processing": worker.jobs_processing,
         "heartbeat_age_s": worker.heartbeat_age_s,
         "started_at": worker.started_at,
+        "ended": _ended(worker) if worker.status is WorkerStatus.STOPPED else None,
         "version": worker.version,
     }

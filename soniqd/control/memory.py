@@ -168,9 +168,14 @@ class MasterMemory(_Mapped):
         return RunningJob(raw.rstrip(b"\0").decode("ascii", "replace"), started_ns) if started_ns else None
 
 
+def written_to_blackbox(fd: int) -> int:
+    """Return how many bytes there are to be taken out."""
+    return min(os.lseek(fd, 0, os.SEEK_CUR), BLACKBOX_BYTES)
+
+
 def read_blackbox(fd: int) -> str:
     """Take what was written out of a black box."""
-    written = min(os.lseek(fd, 0, os.SEEK_CUR), BLACKBOX_BYTES)
+    written = written_to_blackbox(fd)
     text = os.pread(fd, written, 0).decode(errors="replace") if written > 0 else ""
     os.lseek(fd, 0, os.SEEK_SET)
     return text.replace("\0", "")

@@ -4,6 +4,8 @@ The loop itself notices a drain order and the end of the link. A handler that bl
 when the master is dead nobody else would end the process. So a thread waits for the end of the link, and a timer in C
 (:func:`faulthandler.dump_traceback_later`) dumps all stacks and exits with code 1 when the deadline has passed: it
 needs neither the loop nor the interpreter's lock.
+
+Dumps go to the black box, for the master to read. When the master is gone they go to stderr, from then on.
 """
 
 from __future__ import annotations
@@ -15,14 +17,16 @@ import socket
 import threading
 import time
 
+_STDERR = 2
 HARD_GRACE_S = 4.5
 """What a child gets beyond its drain timeout before it is ended the hard way: a little less than the master gives."""
 
 
 class Guard:
-    """Arms the timer; the earliest deadline counts."""
+    """Arms the timer; the earliest deadline counts. ``blackbox`` is where dumps go while the master lives."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, blackbox: int = _STDERR) -> None:
+        self._dump_to = blackbox
         self._lock = threading.Lock()
         self._deadline: float | None = None
 
@@ -32,7 +36,7 @@ class Guard:
         with self._lock:
             if self._deadline is None or deadline < self._deadline:
                 self._deadline = deadline
-                faulthandler.dump_traceback_later(timeout_s + HARD_GRACE_S, exit=True, file=2)
+                self._arm(deadline)
 
     def watch_link(self, link: socket.socket, *, drain_timeout_s: float) -> None:
         """Arm the timer when the master is gone."""
@@ -45,8 +49,18 @@ class Guard:
         )
         thread.start()
 
+    def _arm(self, deadline: float) -> None:
+        left_s = max(0.001, deadline - time.monotonic())
+        faulthandler.dump_traceback_later(left_s, exit=True, file=self._dump_to)
+
     def _wait_for_hangup(self, fd: int, drain_timeout_s: float) -> None:
         poll = select.poll()
         poll.register(fd, 0)
         poll.poll()
+        with self._lock:
+            self._dump_to = _STDERR
+            if self._deadline is not None:
+                self._arm(self._deadline)
+        if faulthandler.is_enabled():
+            faulthandler.enable(file=_STDERR, all_threads=True)
         self.leave_within(drain_timeout_s)

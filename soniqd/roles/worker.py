@@ -14,13 +14,16 @@ from soniqd.roles.jobs import LoadedJobs
 from soniqd.settings.daemon import DaemonSettings
 from soniqd.version import __version__
 from soniqd.worker import Worker, WorkerOptions
+from soniqd.worker.board import Board
 
 CANCEL_GRACE_S = 1.0
 WRITE_GRACE_S = 2.5
 """Together within what the surroundings give beyond the drain timeout (see soniqd.roles.child.GRACE_S)."""
 
 
-def make_worker(spec: ChildSpec, settings: DaemonSettings, jobs: LoadedJobs, backend: StorageBackend) -> Worker:
+def make_worker(
+    spec: ChildSpec, settings: DaemonSettings, jobs: LoadedJobs, backend: StorageBackend, board: Board
+) -> Worker:
     """Make the worker of this process, whose backend serves its handlers, too; raises PoolTooSmallError."""
     _check_pool(spec, settings, backend)
     for app in jobs.apps:
@@ -33,6 +36,7 @@ def make_worker(spec: ChildSpec, settings: DaemonSettings, jobs: LoadedJobs, bac
         options=_options(spec, settings),
         metrics_sink=jobs.metrics_sink,
         retry_policy=jobs.retry_policy,
+        board=board,
     )
 
 

@@ -4,8 +4,25 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from dataclasses import dataclass
 
-from soniqd.control.memory import MasterMemory, create_blackbox, create_memory, read_blackbox
+from soniqd.control.memory import (
+    MasterMemory,
+    RunningJob,
+    create_blackbox,
+    create_memory,
+    read_blackbox,
+    written_to_blackbox,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """What a child has left: the jobs that had begun and not ended, the one that kept its loop, its last stacks."""
+
+    running: tuple[RunningJob, ...] = ()
+    blocker: RunningJob | None = None
+    stacks: str = ""
 
 
 class Box:
@@ -29,9 +46,25 @@ class Box:
                 os.close(fd)
             raise
 
+    @property
+    def closed(self) -> bool:
+        """There is nothing to be read any more."""
+        return self.blackbox_fd < 0
+
+    @property
+    def written(self) -> int:
+        """How much there is in the black box."""
+        return 0 if self.closed else written_to_blackbox(self.blackbox_fd)
+
+    def remains(self) -> Remains:
+        """Read what there is to be known of a child that has ended."""
+        if self.closed:
+            return Remains()
+        return Remains(tuple(self.memory.running()), self.memory.blocker(), self.take_stacks())
+
     def take_stacks(self) -> str:
         """Take out what was written into the black box since this was last asked."""
-        return read_blackbox(self.blackbox_fd).strip() if self.blackbox_fd >= 0 else ""
+        return read_blackbox(self.blackbox_fd).strip() if not self.closed else ""
 
     def close(self) -> None:
         """Give the descriptors back."""

@@ -13,7 +13,7 @@ from soniqd.control import link
 from soniqd.control.fork import ChildDescriptors
 from soniqd.errors import ControlError
 from soniqd.model.child import ChildSpec, ExitCause
-from soniqd.supervisor.box import Box
+from soniqd.supervisor.box import Box, Remains
 from soniqd.supervisor.reaper import Reaper
 
 _MAX_UNSENT = 64 * 1024
@@ -81,6 +81,8 @@ class ChildProcess:
         self.pid: int | None = None
         self.state = link.State(phase="starting")
         self.said_goodbye = False
+        self.hung = False
+        self.remains = Remains()
         self.requested_s = time.monotonic()
         self._loop = loop
         self._reaper = reaper
@@ -168,6 +170,7 @@ class ChildProcess:
             for _ in range(_LAST_READS):
                 if not self._read():
                     break
+            self.remains = self.box.remains()
         finally:
             self.close()
             on_exit(self.spec.worker_id, cause)

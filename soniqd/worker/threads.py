@@ -15,6 +15,8 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
 
+from soniqd.log.context import job_id_var
+
 _Call = tuple["asyncio.Future[Any]", contextvars.Context, Callable[[], Any]]
 _Ended = tuple["asyncio.Future[Any]", Any, BaseException | None]
 
@@ -30,6 +32,7 @@ class HandlerThreads:
         self._signalled = False
         self._started = 0
         self._busy = 0
+        self._contexts: dict[int, contextvars.Context] = {}
 
     async def run(self, call: Callable[[], Any]) -> Any:
         """Return what ``call`` returns in a thread, with the caller's context variables, or raise what it raises.
@@ -45,6 +48,11 @@ class HandlerThreads:
         self._calls.put((future, contextvars.copy_context(), call))
         return await future
 
+    def jobs(self) -> dict[int, str]:
+        """Tell which job each thread works for, by its identifier. Any thread may ask."""
+        found = {ident: context.get(job_id_var) for ident, context in self._contexts.copy().items()}
+        return {ident: job_id for ident, job_id in found.items() if job_id is not None}
+
     def close(self) -> None:
         """Let idle threads end, and busy ones after their call."""
         for _ in range(self._started):
@@ -55,12 +63,15 @@ class HandlerThreads:
         threading.Thread(target=self._work, name=f"soniqd-handler-{self._started}", daemon=True).start()
 
     def _work(self) -> None:
+        ident = threading.get_ident()
         while (item := self._calls.get()) is not None:
             future, context, call = item
+            self._contexts[ident] = context
             try:
                 ended: _Ended = (future, context.run(call), None)
             except BaseException as error:  # noqa: BLE001  it is the waiter's to judge, SystemExit included
                 ended = (future, None, error)
+            del self._contexts[ident]
             self._report(ended)
             del item, future, context, call, ended
 

@@ -44,6 +44,8 @@ def enter_child(request: Request, generation: Generation) -> int:
         # SIGABRT: dump every stack, then die of it
         faulthandler.enable(file=request.descriptors.blackbox, all_threads=True)
         reseed_random()
+        # SIGURG: dump every stack and go on. Ignored by default, so that it hurts no child that is not here yet.
+        faulthandler.register(signal.SIGURG, file=request.descriptors.blackbox, all_threads=True)
         gc.enable()
         log = generation.settings.soniqd
         configure_logging(log.log_level, log.log_format, slot=request.spec.slot)

@@ -93,7 +93,7 @@ def stop(session: Session, *, wait: bool, timeout: float | None) -> None:
 
 
 def _wait_until_drained(session: Session, groups: list[str], timeout_s: float | None) -> int:
-    deadline = _Deadline(timeout_s)
+    deadline = Deadline(timeout_s)
     while running := _in_flight(session, groups):
         if not deadline.wait():
             raise ControlError(
@@ -112,7 +112,7 @@ def _in_flight(session: Session, groups: list[str]) -> int:
 
 
 def _wait_until_gone(session: Session, timeout_s: float | None) -> None:
-    deadline = _Deadline(timeout_s)
+    deadline = Deadline(timeout_s)
     while True:
         try:
             session.daemon().call("status")
@@ -126,7 +126,7 @@ def _named(answer: dict[str, Any]) -> str:
     return "workers of " + ", ".join(answer.get("groups", ()))
 
 
-class _Deadline:
+class Deadline:
     """Pauses between two looks until its time is over; None is never."""
 
     def __init__(self, timeout_s: float | None) -> None:

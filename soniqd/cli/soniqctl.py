@@ -31,6 +31,7 @@ _COMMANDS = {
     "scale": ("soniqd.cli.groups:scale", "Run another number of processes in a group."),
     "stop": ("soniqd.cli.daemon:stop", "Drain and leave, as SIGTERM does."),
     "stacks": ("soniqd.cli.stacks:stacks", "Show what a process does now: its threads, its tasks, their jobs."),
+    "upgrade": ("soniqd.cli.upgrade:upgrade", "Let the running daemon become the soniqd that is installed now."),
     "setup": ("soniqd.cli.database:setup", "Create the database, or bring its tables up to this release."),
     "migrate-status": ("soniqd.cli.database:migrate_status", "Show which migrations the database has."),
     "enqueue": ("soniqd.cli.enqueue:enqueue", "Store a job by its task name."),

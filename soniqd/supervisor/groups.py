@@ -57,8 +57,8 @@ class Groups:
             raise ControlError(f"cannot restart {name}: there is no such group; there are {known}")
         result = await self._master.restarts.begin(groups, "soniqctl restart")
         if result.error is not None:
-            done = f", {result.replaced} processes were replaced" if result.replaced else ""
-            raise ControlError(f"cannot restart {name or 'all groups'}{done}: {result.error}")
+            done = f"; replaced before that: {result.replaced}" if result.replaced else ""
+            raise ControlError(f"cannot restart {name or 'all groups'}: {result.error}{done}")
         duration_s = round(time.monotonic() - began_s, 3)
         return {"groups": list(groups), "replaced": result.replaced, "duration_s": duration_s}
 

@@ -30,7 +30,7 @@ from soniqd.forkserver.boot import Generation, boot, boot_failed, read_boot
 from soniqd.forkserver.child import Request, enter_child
 from soniqd.forkserver.fitting import fitting
 from soniqd.forkserver.forking import fork_orphan
-from soniqd.log import catalogue, emit
+from soniqd.log import catalogue, emit, printed
 
 _DESCRIPTORS = len(ChildDescriptors._fields)
 _EX_CONFIG = 78
@@ -48,6 +48,7 @@ class ForkServer:
         gc.disable()
         _ignore_terminal()
         _print_by_lines()
+        printed.prepare()
         packet, descriptors = self._receive()
         _close_all(descriptors)
         if not packet:
@@ -179,9 +180,9 @@ def _print_by_lines() -> None:
 
 def _flush_output() -> None:
     """Write out what modules printed, once: every child would write a copy of what is buffered."""
-    for stream in (sys.stdout, sys.stderr):
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
         with suppress(OSError, ValueError, AttributeError):
-            stream.flush()
+            stream.flush()  # type: ignore[union-attr]
 
 
 def _close_all(descriptors: list[int]) -> None:

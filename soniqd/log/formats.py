@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from soniqd.log.context import job_id_var
+from soniqd.log.context import current_job_id
 from soniqd.log.redact import redact
 
 _RECORD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "event", "fields", "taskName"}
@@ -36,6 +36,10 @@ _COLOURS = {
 }
 _COLOUR_OFF = "\x1b[0m"
 _INDENT = "    | "
+
+PRINTED = "printed"
+"""The event of a line that a job printed, which its logger is named after: stdout or stderr. A line that is cut has
+the field ``goes_on``."""
 
 
 class LineFormat(Protocol):
@@ -79,6 +83,10 @@ class JsonFormat:
         self._slot = slot
 
     def __call__(self, record: logging.LogRecord) -> str:
+        return json.dumps(self.entry(record), default=lambda value: redact(str(value))) + "\n"
+
+    def entry(self, record: logging.LogRecord) -> dict[str, Any]:
+        """Return what a line says, as plain JSON values."""
         entry: dict[str, Any] = {
             "ts": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
             "level": record.levelname,
@@ -88,7 +96,7 @@ class JsonFormat:
         if self._slot is not None:
             entry["slot"] = self._slot
         entry["pid"] = record.process or os.getpid()
-        if (job_id := job_id_var.get()) is not None:
+        if (job_id := current_job_id()) is not None:
             entry["job_id"] = job_id
         if "event" not in vars(record):
             entry["logger"] = record.name
@@ -96,7 +104,7 @@ class JsonFormat:
             entry[key + "_" if key in _RESERVED else key] = _plain(value)
         if trace := "\n".join(_raw_traceback(record)):
             entry["traceback"] = redact(trace)
-        return json.dumps(entry, default=lambda value: redact(str(value))) + "\n"
+        return entry
 
 
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
@@ -109,9 +117,11 @@ def _base_level(level: int) -> int:
 
 def _sentence(record: logging.LogRecord) -> str:
     message = redact(record.getMessage())
-    if "event" not in vars(record):
+    if getattr(record, "event", PRINTED) == PRINTED:
         message = f"{record.name}: {message}"
-    if (job_id := job_id_var.get()) is not None and job_id not in message:
+    if _event_fields(record).get("goes_on") is True:
+        message += " [...]"
+    if (job_id := current_job_id()) is not None and job_id not in message:
         message = f"{message} (job {job_id})"
     return message.translate(_ESCAPES)
 

@@ -36,7 +36,6 @@ class LineHandler(logging.Handler):
         self.render = render
         self._fd = fd
         self._at_once = _most_at_once(fd)
-        self._poll = select.poll()
         self._lost = 0
         self._torn = False
 
@@ -71,8 +70,10 @@ class LineHandler(logging.Handler):
         return True
 
     def _takes_more(self, deadline: float) -> bool:
-        self._poll.register(self._fd, select.POLLOUT)
-        return bool(self._poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
+        # One of its own: a fork by a job may copy one that another thread waits with, which is then in use for ever.
+        poll = select.poll()
+        poll.register(self._fd, select.POLLOUT)
+        return bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
 
 
 def _most_at_once(fd: int) -> int:
@@ -87,7 +88,7 @@ def _most_at_once(fd: int) -> int:
 _handler: LineHandler | None = None
 
 
-def configure_logging(level: str, format: LogFormat, *, slot: str | None = None) -> None:  # noqa: A002  its name in the settings
+def configure_logging(level: str, format: LogFormat, *, slot: str | None = None) -> LineHandler:  # noqa: A002  its name in the settings
     """Send soniqd's events and all other loggers to stderr; ``slot`` names this process in each line.
 
     Call it before user code is imported, and again in each process once its slot is known. What user code did to the
@@ -108,6 +109,7 @@ def configure_logging(level: str, format: LogFormat, *, slot: str | None = None)
     own.setLevel(level)
     if _handler in root.handlers:
         root.setLevel(level)
+    return _handler
 
 
 def make_format(format: LogFormat, *, slot: str | None, environ: Mapping[str, str] = os.environ) -> LineFormat:  # noqa: A002

@@ -23,8 +23,8 @@ from functools import partial
 from typing import Any
 
 from soniqd.errors import InvalidArgumentsError
-from soniqd.log import catalogue, emit
-from soniqd.log.context import job_id_var
+from soniqd.log import catalogue, emit, printed
+from soniqd.log.context import begin_job, end_job
 from soniqd.model import ClaimedJob
 from soniqd.policy.outcome import Deferred, Ending, Failed, Interrupted, Returned, Unrunnable, Unstarted
 from soniqd.policy.retry import next_retry_delay_s
@@ -133,7 +133,15 @@ class Pipeline:
 
     async def take(self, run: Run) -> Ending:
         """Run a job; return how it ended."""
-        job_id_var.set(run.job.fence.job_id)
+        job_id = run.job.fence.job_id
+        begin_job(job_id)
+        try:
+            return await self._take(run)
+        finally:
+            printed.end_job(job_id)
+            end_job(job_id)
+
+    async def _take(self, run: Run) -> Ending:
         run.begun = True
         if run.interrupted:
             return Unstarted()

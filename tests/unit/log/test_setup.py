@@ -215,6 +215,31 @@ def test_lines_of_several_threads_do_not_mix(pipe: tuple[int, int]) -> None:
     assert all(re.search(r" t: (a+|b+|c+|d+)$", line) for line in received.decode().splitlines())
 
 
+def test_a_fork_while_another_thread_logs_leaves_the_child_able_to() -> None:
+    program = textwrap.dedent("""
+        import logging, os, threading
+        from soniqd.log.setup import configure_logging
+        configure_logging("INFO", "text")
+        log, stop = logging.getLogger("x"), threading.Event()
+        def chatter():
+            while not stop.is_set():
+                log.info("y")
+        thread = threading.Thread(target=chatter)
+        thread.start()
+        codes = []
+        for _ in range(30):
+            if not (pid := os.fork()):
+                log.info("child")
+                os._exit(7)
+            codes.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        stop.set()
+        thread.join()
+        assert codes == [7] * 30
+    """)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stderr.count("x: child\n") == 30
+
+
 def test_auto_is_the_journal_only_if_stderr_is_it(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(setup, "_STDERR", pipe[1])
     status = os.fstat(pipe[1])

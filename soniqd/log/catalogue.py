@@ -172,7 +172,23 @@ DATABASE_DOWN = Event("database_down", ERROR, "the database is away, jobs wait u
 DATABASE_UP = Event("database_up", INFO, "the database is there: {location}")
 DUTY_FAILED = Event("duty_failed", ERROR, "cannot {duty}: {error}")
 RELOAD_STARTED = Event("reload_started", INFO, "reloading on {reason}")
-RELOAD_DONE = Event("reload_done", INFO, "reload done: generation {generation}, {replaced} children replaced")
+RELOAD_DONE = Event(
+    "reload_done", INFO, "reload done: generation {generation}, {replaced} children replaced, {kept} not concerned"
+)
+RELOAD_CHANGED_NOTHING = Event(
+    "reload_changed_nothing",
+    INFO,
+    "reload done: neither code nor configuration has changed, all {kept} children stay; generation {generation} is "
+    'ready for the next ones, and "soniqctl reload --all" replaces them all the same',
+)
+CODE_CHANGED_UNASKED = Event(
+    "code_changed_unasked",
+    WARNING,
+    "the fork server of generation {generation} had to import again, and found other code ({parts}): new children run "
+    "that, the others do not; a reload ends this",
+)
+CONNECTIONS_SHORT = Event("connections_short", ERROR, "the database server may run out of connections: {problem}")
+CONNECTIONS_SUFFICE = Event("connections_suffice", INFO, "the database server leaves connections enough again")
 RELOAD_FAILED = Event("reload_failed", ERROR, "reload failed, generation {generation} goes on: {error}")
 CANARIES_PASSED = Event(
     "canaries_passed", INFO, "generation {generation} has lasted its probation of {probation_s:g} s, replacing the rest"

@@ -81,6 +81,7 @@ class ChildProcess:
         self.pid: int | None = None
         self.state = link.State(phase="starting")
         self.said_goodbye = False
+        self.farewell = ""
         self.hung = False
         self.remains = Remains()
         self.requested_s = time.monotonic()
@@ -220,7 +221,8 @@ class ChildProcess:
                 return
             if isinstance(message, link.State):
                 self.state = message
-            self.said_goodbye = self.said_goodbye or isinstance(message, link.Leaving)
+            if isinstance(message, link.Leaving):
+                self.said_goodbye, self.farewell = True, message.reason
             if self._on_message is not None:
                 self._on_message(self.spec.worker_id, message)
 

@@ -20,12 +20,14 @@ from soniqd.log import catalogue, emit
 from soniqd.log.notify import Notifier
 from soniqd.model import WorkerId
 from soniqd.model.child import ExitCause
+from soniqd.policy.connections import MASTER_POOL
 from soniqd.policy.supervision import Supervision
 from soniqd.policy.supervision import effects as fx
 from soniqd.policy.supervision import events as ev
 from soniqd.policy.supervision.roster import ChildState, Roster
 from soniqd.settings import dump_settings
 from soniqd.settings.daemon import DaemonSettings
+from soniqd.supervisor.budget import Budget
 from soniqd.supervisor.child import ChildProcess
 from soniqd.supervisor.generation import Generation
 from soniqd.supervisor.ledger import Ledger, LedgerTimes
@@ -33,7 +35,7 @@ from soniqd.supervisor.measuring import Measuring
 from soniqd.supervisor.plan import make_plan
 from soniqd.supervisor.postmortem import Postmortems
 from soniqd.supervisor.reaper import Reaper
-from soniqd.supervisor.reloading import ReloadResult, Reloads
+from soniqd.supervisor.reloading import Rehearsal, ReloadResult, Reloads
 from soniqd.supervisor.restarting import Restarts
 from soniqd.supervisor.waker import Sleeper, Waker
 from soniqd.version import __version__
@@ -64,7 +66,7 @@ class Master:
         self.backend = create_backend(
             database.url,
             pool_min_size=1,
-            pool_max_size=4,
+            pool_max_size=MASTER_POOL,
             connect_timeout_s=database.connect_timeout,
             statement_timeout_s=database.statement_timeout,
         )
@@ -83,10 +85,14 @@ class Master:
             self.backend, _ledger_times(settings), living=self._living_workers, on_disowned=self._disowned
         )
         self.waker = Waker(self.backend, sleepers=self._sleepers, wake=self._wake)
+        self.budget = Budget(
+            self.backend, database.max_connections, plan=lambda: self.supervision.roster.plan, tell=self.tell
+        )
         self._measuring = Measuring(self.processes, watches_memory=self.supervision.watches_memory, tell=self.tell)
 
     async def run(self) -> int:
         """Supervise until told to stop."""
+        self.budget.start()
         if self.supervision.phase == "booting":
             emit(catalogue.DAEMON_STARTED, version=__version__, pid=os.getpid(), location=self.backend.location)
             self._carry_out(self.supervision.start(time.monotonic()))
@@ -120,10 +126,13 @@ class Master:
             self._notifier.stopping("draining")
         self.tell(ev.Stop(now=now))
 
-    async def reload(self, reason: str) -> ReloadResult:
-        """Read the configuration again and replace every child; raises nothing, the result tells."""
-        roster = self.supervision.roster
-        return await self.reloads.begin(reason, attempt=roster.newest_generation + 1, current=roster.generation)
+    async def reload(self, reason: str, *, everything: bool = False) -> ReloadResult:
+        """Read the configuration again and replace what that affects; raises nothing, the result tells."""
+        return await self.reloads.begin(reason, self.supervision.roster, self.budget, everything=everything)
+
+    async def rehearse(self, *, everything: bool = False) -> Rehearsal:
+        """Find out what a reload would do now."""
+        return await self.reloads.rehearse(self.supervision.roster, self.budget, self.reaper, everything=everything)
 
     def set_paused(self, group: str | None, *, paused: bool) -> list[str]:
         """Stop or resume claiming in a group, or in all; returns the groups concerned."""
@@ -252,7 +261,7 @@ class Master:
         """Fork from it."""
         tasks = len(booted.tasks)
         emit(catalogue.GENERATION_BOOTED, generation=generation, tasks=tasks, import_s=booted.import_s)
-        self.tell(ev.Booted(generation))
+        self.tell(ev.Booted(generation, self.reloads.booted(generation, booted, self.supervision.roster)))
         if not self._announced:
             self._announced = True
             self._notifier.ready()
@@ -264,6 +273,7 @@ class Master:
             self._await_end(process)
         if failed is not None and failed.traceback:
             emit(catalogue.BOOT_TRACEBACK, generation=generation, traceback=failed.traceback)
+            self.reloads.boot_failed(generation)
         self.tell(ev.BootFailed(generation, cause, fixable=failed is not None))
 
     def generation_lost(self, generation: int, cause: ExitCause) -> None:
@@ -315,6 +325,7 @@ class Master:
         child = self.processes.pop(worker_id, None)
         if child is not None:
             cause = self.postmortems.examine(child, cause)
+            self.reloads.child_left(child.spec.generation, child.spec.slot, cause, child.farewell)
         self.tell(ev.Exited(worker_id, cause, announced=child is not None and child.said_goodbye))
 
     # timers, signals
@@ -341,6 +352,7 @@ class Master:
     def _reload_ended(self, effect: fx.ReloadEnded) -> None:
         self.reloads.ended(effect)
         self.ledger.times = _ledger_times(self.reloads.settings)
+        self.budget.settle(self.reloads.settings)
 
     # what the duties towards the database need to know
 
@@ -380,6 +392,7 @@ class Master:
             self._timer.cancel()
         await self.ledger.finish(_LAST_RELEASES_S)
         await self.waker.close()
+        await self.budget.close()
         await self._measuring.close()
         for child in list(self.processes.values()):
             child.close()

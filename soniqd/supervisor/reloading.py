@@ -1,51 +1,86 @@
-"""Reloads as people and service managers see them: begun with a reason, ended with a result."""
+"""Reloads as people and service managers see them: begun with a reason, ended with a result; or only rehearsed."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from soniqd.control import fork as wire
 from soniqd.errors import ConfigurationError
 from soniqd.log import catalogue, emit
 from soniqd.log.notify import Notifier
+from soniqd.model.child import ExitCause
 from soniqd.policy.supervision import effects as fx
 from soniqd.policy.supervision import events as ev
+from soniqd.policy.supervision.roster import Roster
 from soniqd.settings import load_daemon_settings
 from soniqd.settings.daemon import DaemonSettings
 from soniqd.settings.host import this_host
+from soniqd.supervisor.budget import Budget
 from soniqd.supervisor.changes import compare_settings
 from soniqd.supervisor.plan import make_plan
+from soniqd.supervisor.preview import Preview, changed_parts, fingerprint_of, preview
+from soniqd.supervisor.reaper import Reaper
+from soniqd.supervisor.trial import Trial, boot_on_trial
+
+_PLACE = re.compile(r"(\S+/\d+) ended with (?:signal|exit code) ")
 
 
 @dataclass(frozen=True, slots=True)
 class ReloadResult:
-    """How a reload ended; ``generation`` is in force now, ``error`` None means well."""
+    """How a reload ended; ``generation`` is in force now, ``error`` None means well.
+
+    ``kept`` counts children that nothing concerned; ``changes`` says what differed (see Preview.as_json).
+    """
 
     generation: int
     replaced: int
     duration_s: float
     error: str | None
+    kept: int = 0
+    changes: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """What a reload would do now: refused for ``problems`` and ``restart`` keys, else as ``changes`` says."""
+
+    problems: tuple[str, ...]
+    restart: tuple[str, ...] = ()
+    changes: Preview | None = None
+
+    @property
+    def refused(self) -> bool:
+        """The reload would not begin, or would be taken back before it touched a child."""
+        return bool(self.problems or self.restart)
+
+
+@dataclass(slots=True)
 class _Attempt:
     settings: DaemonSettings
+    everything: bool
     began_s: float
     result: asyncio.Future[ReloadResult]
+    code: dict[str, str] = field(default_factory=dict)
+    changes: Preview | None = None
+    last_words: dict[str, str] = field(default_factory=dict)
 
 
 class Reloads:
-    """Knows which settings each generation has. ``tell`` hands events to the supervision machine."""
+    """Knows which settings and which code each generation has. ``tell`` hands events to the supervision machine."""
 
     def __init__(
         self, settings: DaemonSettings, config: Path | None, *, notifier: Notifier, tell: Callable[[ev.Event], None]
     ) -> None:
         self.settings = settings
         self.config = config
+        self.code: dict[str, str] = {}
         self.last: ReloadResult | None = None
         self._notifier = notifier
         self._tell = tell
@@ -56,43 +91,123 @@ class Reloads:
         attempt = self._attempts.get(generation)
         return self.settings if attempt is None else attempt.settings
 
-    async def begin(self, reason: str, *, attempt: int, current: int) -> ReloadResult:
-        """Read the configuration again and replace every child; raises nothing, the result tells.
+    async def begin(self, reason: str, roster: Roster, budget: Budget, *, everything: bool = False) -> ReloadResult:
+        """Read the configuration again and replace what that affects; raises nothing, the result tells.
 
-        ``attempt`` is the generation that this makes, ``current`` the one in force. A newer reload ends this one.
+        With ``everything`` all children are replaced, and scaled groups get the configured number again. A newer reload
+        ends one that is under way.
         """
         began_s = time.monotonic()
         emit(catalogue.RELOAD_STARTED, reason=reason)
         self._notifier.reloading()
+        await budget.refresh()
         try:
             settings = self._read_settings_again()
+            _refuse(budget.refusal(settings))
         except ConfigurationError as error:
             problems = "; ".join(error.problems) or str(error)
-            return self._conclude(ReloadResult(current, 0, time.monotonic() - began_s, problems))
+            return self._conclude(ReloadResult(roster.generation, 0, time.monotonic() - began_s, problems))
         result: asyncio.Future[ReloadResult] = asyncio.get_running_loop().create_future()
-        self._attempts[attempt] = _Attempt(settings, began_s, result)
-        self._tell(ev.Reload(make_plan(settings)))
+        self._attempts[roster.newest_generation + 1] = _Attempt(settings, everything, began_s, result)
+        budget.widen(settings)
+        table = settings.soniqd
+        self._tell(
+            ev.Reload(
+                make_plan(settings),
+                everything=everything,
+                probation_s=table.probation,
+                failure_jump=table.failure_jump,
+                unscale=everything,
+            )
+        )
         return await result
+
+    async def rehearse(self, roster: Roster, budget: Budget, reaper: Reaper, *, everything: bool = False) -> Rehearsal:
+        """Find out what a reload would do now: a generation is booted and ended again, and nothing else happens."""
+        await budget.refresh()
+        try:
+            settings = load_daemon_settings(self.config, environ=os.environ, host=this_host())
+        except ConfigurationError as error:
+            return Rehearsal(error.problems or (str(error),))
+        trial = await boot_on_trial(settings, number=roster.newest_generation + 1, reaper=reaper)
+        problems = [*trial.problems, *([refusal] if (refusal := budget.refusal(settings)) else [])]
+        restart = tuple(change.key for change in compare_settings(self.settings, settings).restart)
+        changes = self._preview(settings, _code(trial), roster, everything=everything)
+        return Rehearsal(tuple(problems), restart, changes)
+
+    def booted(self, generation: int, booted: wire.Booted, roster: Roster) -> str:
+        """Take down a generation's code, and return its fingerprint."""
+        attempt = self._attempts.get(generation)
+        if attempt is not None:
+            attempt.code = booted.code
+            attempt.changes = self._preview(attempt.settings, booted.code, roster, everything=attempt.everything)
+        else:
+            if self.code and self.code != booted.code:
+                parts = ", ".join(changed_parts(self.code, booted.code))
+                emit(catalogue.CODE_CHANGED_UNASKED, generation=generation, parts=parts)
+            self.code = booted.code
+        return fingerprint_of(booted.code, self.settings_of(generation))
+
+    def boot_failed(self, generation: int) -> None:
+        """A generation left a traceback in the log."""
+        attempt = self._attempts.get(generation)
+        if attempt is not None:
+            attempt.last_words[""] = (
+                f"the whole traceback is in soniqd's log: boot_traceback of generation {generation}"
+            )
+
+    def child_left(self, generation: int, slot: str, cause: ExitCause, reason: str) -> None:
+        """A child of a generation has ended, after it gave a reason or without one."""
+        attempt = self._attempts.get(generation)
+        if attempt is None or cause.clean:
+            return
+        where = f"more is in soniqd's log, of {slot} in generation {generation}"
+        attempt.last_words[slot] = f"{reason}; {where}" if reason else where
 
     def ended(self, effect: fx.ReloadEnded) -> None:
         """The machine says how a reload ended."""
         attempt = self._attempts.pop(effect.attempted)
-        if effect.error is None:
-            self.settings = attempt.settings
-        duration_s = time.monotonic() - attempt.began_s
-        result = self._conclude(ReloadResult(effect.generation, effect.replaced, duration_s, effect.error))
+        error = effect.error
+        if error is None:
+            self.settings, self.code = attempt.settings, attempt.code
+        else:
+            error = _explained(error, attempt.last_words)
+        result = ReloadResult(
+            effect.generation,
+            effect.replaced,
+            time.monotonic() - attempt.began_s,
+            error,
+            effect.kept,
+            None if attempt.changes is None else attempt.changes.as_json(),
+        )
+        self._conclude(result)
         if not attempt.result.done():
             attempt.result.set_result(result)
 
     def _conclude(self, result: ReloadResult) -> ReloadResult:
-        if result.error is None:
-            emit(catalogue.RELOAD_DONE, generation=result.generation, replaced=result.replaced)
-        else:
+        if result.error is not None:
             emit(catalogue.RELOAD_FAILED, generation=result.generation, error=result.error)
+        elif result.changes and is_idle(result.changes):
+            emit(catalogue.RELOAD_CHANGED_NOTHING, generation=result.generation, kept=result.kept)
+        else:
+            emit(catalogue.RELOAD_DONE, generation=result.generation, replaced=result.replaced, kept=result.kept)
         self.last = result
         if not self._attempts:
             self._notifier.ready()
         return result
+
+    def _preview(self, settings: DaemonSettings, code: dict[str, str], roster: Roster, *, everything: bool) -> Preview:
+        children = [roster.current_of(place) for place in roster.places.values()]
+        server = roster.fork_servers.get(roster.generation)
+        return preview(
+            self.settings,
+            settings,
+            old_code=self.code,
+            new_code=code,
+            fingerprints={each.fingerprint for each in (server, *children) if each is not None},
+            running=roster.plan,
+            everything=everything,
+        )
 
     def _read_settings_again(self) -> DaemonSettings:
         settings = load_daemon_settings(self.config, environ=os.environ, host=this_host())
@@ -101,3 +216,24 @@ class Reloads:
             keys = ", ".join(change.key for change in frozen)
             raise ConfigurationError(f"{keys} changed; restart soniqd to apply that")
         return settings
+
+
+def is_idle(changes: dict[str, Any]) -> bool:
+    """Tell whether a reload had nothing to do."""
+    return not changes["settings"] and all(group["action"] == "stay" for group in changes["groups"])
+
+
+def _refuse(problem: str | None) -> None:
+    if problem is not None:
+        raise ConfigurationError(problem)
+
+
+def _code(trial: Trial) -> dict[str, str]:
+    return {} if trial.booted is None else trial.booted.code
+
+
+def _explained(error: str, last_words: dict[str, str]) -> str:
+    """Add what the one that failed has said, and where there is more."""
+    place = _PLACE.match(error)
+    words = last_words.get(place[1] if place else "")
+    return f"{error}; {words}" if words else error

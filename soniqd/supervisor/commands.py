@@ -12,10 +12,12 @@ from soniqd.errors import ControlError
 from soniqd.policy.supervision.roster import Child, ChildState, Place
 from soniqd.supervisor.child import ChildProcess
 from soniqd.supervisor.groups import Groups
+from soniqd.supervisor.insight import Insight, looked_ago_s, work_of
 from soniqd.supervisor.master import Master
 from soniqd.supervisor.reloading import ReloadResult
 from soniqd.supervisor.stacks import find_child, stacks_of
 from soniqd.supervisor.upgrade import Upgrade
+from soniqd.supervisor.usage import Usage
 from soniqd.version import __version__
 
 _STATES = {
@@ -32,10 +34,13 @@ class Commands:
 
     def __init__(self, master: Master, upgrade: Upgrade) -> None:
         self._master = master
+        self._insight = Insight(master)
         groups = Groups(master)
         self._upgrades = upgrade
         self._commands: dict[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]] = {
             "status": self._status,
+            "health": self._insight.health,
+            "top": Usage(master).top,
             "reload": self._reload,
             "drain": self._drain,
             "resume": self._resume,
@@ -68,9 +73,11 @@ class Commands:
             "database": "up" if master.ledger.up else "down",
             "location": master.backend.location,
             "config": None if master.reloads.config is None else str(master.reloads.config),
+            **self._insight.backlog(),
             "children": self._children(),
             "groups": self._groups(),
             "pending_releases": master.ledger.pending_releases,
+            "connections": master.budget.state(),
             "last_reload": _reload_as_json(master.reloads.last),
             "upgrades": master.upgrades,
             "last_upgrade": None if self._upgrades.last is None else asdict(self._upgrades.last),
@@ -78,18 +85,18 @@ class Commands:
 
     async def _status(self, params: dict[str, Any]) -> dict[str, Any]:
         del params
+        await self._insight.look()
         return self.state()
 
     async def _reload(self, params: dict[str, Any]) -> dict[str, Any]:
-        del params
-        result = await self._master.reload("soniqctl reload")
+        everything = bool(params.get("all"))
+        if params.get("dry_run"):
+            rehearsal = await self._master.rehearse(everything=everything)
+            return rehearsal.as_json()
+        result = await self._master.reload("soniqctl reload", everything=everything)
         if result.error is not None:
             raise ControlError(f"cannot reload: {result.error}")
-        return {
-            "generation": result.generation,
-            "replaced": result.replaced,
-            "duration_s": round(result.duration_s, 3),
-        }
+        return _reload_as_json(result) or {}
 
     async def _drain(self, params: dict[str, Any]) -> dict[str, Any]:
         return self._set_paused("drain", params, paused=True)
@@ -151,6 +158,8 @@ class Commands:
             "in_flight": reported.in_flight if reported else 0,
             "done": reported.done if reported else 0,
             "failed": reported.failed if reported else 0,
+            "looked_ago_s": looked_ago_s(process),
+            **work_of(process),
             "last_exit": str(place.last_exit) if place and place.last_exit else None,
         }
 
@@ -188,6 +197,8 @@ def _vacancy(place: Place, generation: int) -> dict[str, Any]:
         "in_flight": 0,
         "done": 0,
         "failed": 0,
+        "looked_ago_s": None,
+        "oldest_job": None,
         "last_exit": str(place.last_exit) if place.last_exit else None,
     }
 
@@ -198,6 +209,8 @@ def _reload_as_json(result: ReloadResult | None) -> dict[str, Any] | None:
     return {
         "generation": result.generation,
         "replaced": result.replaced,
+        "kept": result.kept,
         "duration_s": round(result.duration_s, 3),
         "error": result.error,
+        "changes": result.changes,
     }

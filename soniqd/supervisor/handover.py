@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,7 @@ class Handover:
     tap_fd: int
     far_tap_fd: int
     control: OpenSocket
+    code: dict[str, str] = field(default_factory=dict)
     soft_nofile: int | None = None
 
 
@@ -90,6 +91,7 @@ def describe(master: Master, *, control: OpenSocket, began_s: float, now_s: floa
         tap_fd=master.tap.fileno(),
         far_tap_fd=master.far_tap.fileno(),
         control=control,
+        code=master.reloads.code,
         soft_nofile=master.soft_nofile,
     )
 

@@ -27,7 +27,7 @@ from soniqd.supervisor.changes import compare_settings
 from soniqd.supervisor.plan import make_plan
 from soniqd.supervisor.preview import Preview, changed_parts, fingerprint_of, preview
 from soniqd.supervisor.reaper import Reaper
-from soniqd.supervisor.trial import Trial, boot_on_trial
+from soniqd.supervisor.trial import boot_on_trial
 
 _PLACE = re.compile(r"(\S+/\d+) ended with (?:signal|exit code) ")
 
@@ -59,6 +59,15 @@ class Rehearsal:
     def refused(self) -> bool:
         """The reload would not begin, or would be taken back before it touched a child."""
         return bool(self.problems or self.restart)
+
+    def as_json(self) -> dict[str, Any]:
+        """What soniqctl is answered."""
+        return {
+            "refused": self.refused,
+            "problems": list(self.problems),
+            "needs_restart": list(self.restart),
+            "changes": None if self.changes is None else self.changes.as_json(),
+        }
 
 
 @dataclass(slots=True)
@@ -132,7 +141,8 @@ class Reloads:
         trial = await boot_on_trial(settings, number=roster.newest_generation + 1, reaper=reaper)
         problems = [*trial.problems, *([refusal] if (refusal := budget.refusal(settings)) else [])]
         restart = tuple(change.key for change in compare_settings(self.settings, settings).restart)
-        changes = self._preview(settings, _code(trial), roster, everything=everything)
+        code = None if trial.booted is None else trial.booted.code
+        changes = None if code is None else self._preview(settings, code, roster, everything=everything)
         return Rehearsal(tuple(problems), restart, changes)
 
     def booted(self, generation: int, booted: wire.Booted, roster: Roster) -> str:
@@ -226,10 +236,6 @@ def is_idle(changes: dict[str, Any]) -> bool:
 def _refuse(problem: str | None) -> None:
     if problem is not None:
         raise ConfigurationError(problem)
-
-
-def _code(trial: Trial) -> dict[str, str]:
-    return {} if trial.booted is None else trial.booted.code
 
 
 def _explained(error: str, last_words: dict[str, str]) -> str:

@@ -49,7 +49,7 @@ def resume(master: Master, handover: Handover) -> None:
     loop = asyncio.get_running_loop()
     master.started_at, master.started_s = handover.started_at, handover.started_s
     master.upgrades = handover.upgrades + 1
-    master.reloads.last = handover.last_reload
+    master.reloads.last, master.reloads.code = handover.last_reload, handover.code
     master.ledger.resume(handover.ledger)
     _replace_tap(master, handover)
     for earlier in handover.generations:

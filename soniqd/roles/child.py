@@ -20,11 +20,15 @@ from soniqd.log import catalogue, emit
 from soniqd.log.redact import redact
 from soniqd.model import WorkerId
 from soniqd.model.child import ChildSpec
+from soniqd.roles.graces import Graces
 from soniqd.roles.guard import Guard
 from soniqd.roles.jobs import LoadedJobs
 from soniqd.roles.link import Link
+from soniqd.roles.mirroring import Mirroring
+from soniqd.roles.monitor import Monitor
 from soniqd.roles.report import Reporter
 from soniqd.roles.scheduler import make_scheduler
+from soniqd.roles.stacks import Activity
 from soniqd.roles.storage import make_backend, open_patiently
 from soniqd.roles.tick import Tick
 from soniqd.roles.work import Work
@@ -37,10 +41,10 @@ _EX_SOFTWARE = 70
 _EX_TEMPFAIL = 75
 _EX_CONFIG = 78
 
-GRACE_S = 4.0
-"""What work gets beyond its drain timeout to write what became of its jobs; the master gives five seconds."""
-NOW_GRACE_S = 2.0
-"""The same for leaving now; the master gives three seconds."""
+_NOW = Graces.within(2.5)
+"""For leaving now, which the master gives three seconds for."""
+_FLUSH_S = 4.5
+"""For writing out what is buffered, with whatever locks a hung thread holds."""
 _FAREWELL_S = 0.5
 
 
@@ -56,15 +60,26 @@ def run_child(spec: ChildSpec, *, descriptors: ChildDescriptors, settings: Daemo
     """
     link = socket.socket(fileno=descriptors.link)
     memory = ChildMemory(descriptors.memory)
-    guard = Guard()
-    guard.watch_link(link, drain_timeout_s=spec.drain_timeout_s)
+    guard = Guard(blackbox=descriptors.blackbox)
+    guard.watch_link(link, patience_s=spec.drain_timeout_s + Graces.within(spec.stop_signal_timeout_s).end_s)
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
-    child = Child(spec, link=link, memory=memory, settings=settings, jobs=jobs, guard=guard, loop=loop)
+    mirroring = Mirroring(descriptors.tap, loop, slot=spec.slot)
+    child = Child(
+        spec,
+        link=link,
+        memory=memory,
+        blackbox=descriptors.blackbox,
+        mirroring=mirroring,
+        settings=settings,
+        jobs=jobs,
+        guard=guard,
+        loop=loop,
+    )
     try:
         return loop.run_until_complete(child.run())
     finally:
-        guard.leave_within(0)  # for writing out what is buffered, with whatever locks a hung thread holds
+        guard.end_within(_FLUSH_S)
 
 
 class Child:
@@ -76,6 +91,8 @@ class Child:
         *,
         link: socket.socket,
         memory: ChildMemory,
+        blackbox: int,
+        mirroring: Mirroring,
         settings: DaemonSettings,
         jobs: LoadedJobs,
         guard: Guard,
@@ -95,7 +112,18 @@ class Child:
         self._leaving = asyncio.Event()
         self._overdue = asyncio.Event()
         self._heartbeat: asyncio.Task[None] | None = None
+        self._memory = memory
         self._tick = Tick(memory, loop)
+        self._monitor = Monitor(
+            slot=spec.slot,
+            memory=memory,
+            blackbox=blackbox,
+            tick=self._tick,
+            loop=loop,
+            warning_s=spec.block_warning_s,
+            observe=self._activity,
+        )
+        self._mirroring = mirroring
         self._link = Link(link, loop, on_message=self._obey, on_lost=self._orphaned)
         self._reporter = Reporter(spec, loop, observe=self._state, send=self._link.send)
 
@@ -104,6 +132,7 @@ class Child:
         self._loop.add_signal_handler(signal.SIGTERM, self._terminate)
         self._loop.add_signal_handler(signal.SIGQUIT, self._leave_now, "SIGQUIT")
         self._tick.start()
+        self._monitor.start()
         self._link.start()
         self._reporter.report_now()
         try:
@@ -138,7 +167,7 @@ class Child:
         work: Work
         match self._spec.role:
             case "worker":
-                worker = make_worker(self._spec, self._settings, self._jobs, backend)
+                worker = make_worker(self._spec, self._settings, self._jobs, backend, self._memory)
                 worker.on_more = self._tell_more
                 work = worker
             case "scheduler":
@@ -172,6 +201,8 @@ class Child:
                 self._set_paused(paused=isinstance(message, wire.Pause))
             case wire.Drain():
                 self._drain(message.timeout_s, "drained by the master")
+            case wire.Follow():
+                self._mirroring.obey(message)
             case wire.Ready() | wire.State() | wire.More() | wire.Leaving():
                 emit(catalogue.LINK_BROKEN, error=f"the master sent {type(message).__name__}")
             case _:
@@ -207,13 +238,14 @@ class Child:
             self._leave_now("a second SIGTERM")
 
     def _leave_now(self, reason: str) -> None:
-        self._drain(0.0, reason)
+        self._drain(0.0, reason, graces=_NOW)
 
-    def _drain(self, timeout_s: float, reason: str) -> None:
-        """Leave within ``timeout_s``; each further call can only make it sooner."""
-        self._guard.leave_within(timeout_s)
+    def _drain(self, timeout_s: float, reason: str, *, graces: Graces | None = None) -> None:
+        """Leave within ``timeout_s`` and a grace; each further call can only make it sooner."""
+        graces = graces or Graces.within(self._spec.stop_signal_timeout_s)
+        self._guard.end_within(timeout_s + graces.end_s)
         self._reason = self._reason or reason
-        leave_at = self._loop.time() + (timeout_s + GRACE_S if timeout_s else NOW_GRACE_S)
+        leave_at = self._loop.time() + timeout_s + graces.leave_s
         if self._leave_at is None or leave_at < self._leave_at:
             self._leave_at = leave_at
             self._loop.call_at(leave_at, self._overdue.set)
@@ -228,6 +260,7 @@ class Child:
         state = self._state()
         unfinished = state.in_flight + (self._work.unfinished if isinstance(self._work, Worker) else 0)
         self._reporter.stop()
+        self._monitor.stop()
         self._tick.stop()
         self._link.send(state)
         self._link.send(wire.Leaving(self._reason or "done", unfinished))
@@ -245,6 +278,10 @@ class Child:
     def _ready(self) -> None:
         self._link.send(wire.Ready(os.getpid()))
         self._reporter.report_now()
+
+    def _activity(self) -> Activity:
+        work = self._work
+        return Activity(work.in_flight(), work.jobs_of_threads()) if isinstance(work, Worker) else Activity()
 
     def _state(self) -> wire.State:
         return wire.State(phase=self._phase) if self._work is None else self._work.state()

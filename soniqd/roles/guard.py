@@ -18,8 +18,6 @@ import threading
 import time
 
 _STDERR = 2
-HARD_GRACE_S = 4.5
-"""What a child gets beyond its drain timeout before it is ended the hard way: a little less than the master gives."""
 
 
 class Guard:
@@ -30,20 +28,20 @@ class Guard:
         self._lock = threading.Lock()
         self._deadline: float | None = None
 
-    def leave_within(self, timeout_s: float) -> None:
-        """End this process at the latest ``timeout_s`` and a grace from now. Any thread may call it."""
-        deadline = time.monotonic() + timeout_s + HARD_GRACE_S
+    def end_within(self, seconds: float) -> None:
+        """End this process, at the latest in so many seconds. Any thread may call it."""
+        deadline = time.monotonic() + seconds
         with self._lock:
             if self._deadline is None or deadline < self._deadline:
                 self._deadline = deadline
                 self._arm(deadline)
 
-    def watch_link(self, link: socket.socket, *, drain_timeout_s: float) -> None:
-        """Arm the timer when the master is gone."""
+    def watch_link(self, link: socket.socket, *, patience_s: float) -> None:
+        """Arm the timer when the master is gone, so that this process has ended ``patience_s`` later."""
         # A descriptor of its own: the loop may close the other one, and its number may be given out again.
         thread = threading.Thread(
             target=self._wait_for_hangup,
-            args=(os.dup(link.fileno()), drain_timeout_s),
+            args=(os.dup(link.fileno()), patience_s),
             name="soniqd-guard",
             daemon=True,
         )
@@ -53,7 +51,7 @@ class Guard:
         left_s = max(0.001, deadline - time.monotonic())
         faulthandler.dump_traceback_later(left_s, exit=True, file=self._dump_to)
 
-    def _wait_for_hangup(self, fd: int, drain_timeout_s: float) -> None:
+    def _wait_for_hangup(self, fd: int, patience_s: float) -> None:
         poll = select.poll()
         poll.register(fd, 0)
         poll.poll()
@@ -63,4 +61,4 @@ class Guard:
                 self._arm(self._deadline)
         if faulthandler.is_enabled():
             faulthandler.enable(file=_STDERR, all_threads=True)
-        self.leave_within(drain_timeout_s)
+        self.end_within(patience_s)

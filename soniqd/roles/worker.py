@@ -10,15 +10,12 @@ from soniqd.errors import PoolTooSmallError
 from soniqd.model import WorkerId, WorkerRecord
 from soniqd.model.child import ChildSpec
 from soniqd.policy.pool import pool_problem
+from soniqd.roles.graces import Graces
 from soniqd.roles.jobs import LoadedJobs
 from soniqd.settings.daemon import DaemonSettings
 from soniqd.version import __version__
 from soniqd.worker import Worker, WorkerOptions
 from soniqd.worker.board import Board
-
-CANCEL_GRACE_S = 1.0
-WRITE_GRACE_S = 2.5
-"""Together within what the surroundings give beyond the drain timeout (see soniqd.roles.child.GRACE_S)."""
 
 
 def make_worker(
@@ -67,7 +64,7 @@ def _record(spec: ChildSpec) -> WorkerRecord:
 
 
 def _options(spec: ChildSpec, settings: DaemonSettings) -> WorkerOptions:
-    jobs = settings.jobs
+    jobs, graces = settings.jobs, Graces.within(spec.stop_signal_timeout_s)
     return WorkerOptions(
         concurrency=spec.concurrency,
         queues=spec.queues,
@@ -76,6 +73,6 @@ def _options(spec: ChildSpec, settings: DaemonSettings) -> WorkerOptions:
         poll_interval_s=jobs.poll_interval,
         sync_threads=jobs.sync_handler_pool_size,
         max_crashes=jobs.max_crashes,
-        cancel_grace_s=CANCEL_GRACE_S,
-        write_grace_s=WRITE_GRACE_S,
+        cancel_grace_s=graces.cancel_s,
+        write_grace_s=graces.write_s,
     )

@@ -5,8 +5,8 @@ import pytest
 
 
 def run(script: str) -> subprocess.CompletedProcess[str]:
-    """Run a process whose guard grants no grace."""
-    head = "import socket, time\nfrom soniqd.roles import guard\nguard.HARD_GRACE_S = 0.0\ng = guard.Guard()\n"
+    """Run a process with a guard."""
+    head = "import socket, time\nfrom soniqd.roles.guard import Guard\ng = Guard()\n"
     return subprocess.run(
         [sys.executable, "-c", head + script], capture_output=True, text=True, timeout=20, check=False
     )
@@ -16,28 +16,28 @@ STUCK = "def stuck():\n    while True: pass\nstuck()\n"
 
 
 def test_a_process_that_does_not_leave_is_ended_with_its_stacks_told():
-    ended = run("g.leave_within(0.1)\n" + STUCK)
+    ended = run("g.end_within(0.1)\n" + STUCK)
     assert ended.returncode == 1
     assert "in stuck" in ended.stderr
 
 
 def test_a_process_that_leaves_in_time_is_left_alone():
-    assert run("g.leave_within(30)\nprint('done')").returncode == 0
+    assert run("g.end_within(30)\nprint('done')").returncode == 0
 
 
 @pytest.mark.parametrize("deadlines", [(60, 0.1), (0.1, 60)])
 def test_the_earliest_deadline_counts(deadlines):
-    ended = run("".join(f"g.leave_within({deadline})\n" for deadline in deadlines) + STUCK)
+    ended = run("".join(f"g.end_within({deadline})\n" for deadline in deadlines) + STUCK)
     assert ended.returncode == 1
 
 
 def test_the_end_of_the_link_is_noticed_while_the_main_thread_is_stuck():
-    ended = run("a, b = socket.socketpair()\ng.watch_link(a, drain_timeout_s=0.1)\na.close()\nb.close()\n" + STUCK)
+    ended = run("a, b = socket.socketpair()\ng.watch_link(a, patience_s=0.1)\na.close()\nb.close()\n" + STUCK)
     assert ended.returncode == 1
 
 
 def test_data_on_the_link_is_not_its_end():
     ended = run(
-        "a, b = socket.socketpair()\ng.watch_link(a, drain_timeout_s=0)\nb.send(b'x')\ntime.sleep(0.3)\nprint('alive')"
+        "a, b = socket.socketpair()\ng.watch_link(a, patience_s=0)\nb.send(b'x')\ntime.sleep(0.3)\nprint('alive')"
     )
     assert (ended.returncode, ended.stdout) == (0, "alive\n")

@@ -17,8 +17,9 @@ from soniqd.control.fork import ChildDescriptors
 from soniqd.errors import ConfigurationError
 from soniqd.forkserver.attributes import apply_attributes
 from soniqd.forkserver.boot import Generation
-from soniqd.log import catalogue, emit
+from soniqd.log import catalogue, emit, printed
 from soniqd.log.setup import configure_logging
+from soniqd.log.threads import carry_jobs_into_threads
 from soniqd.model.child import ChildSpec
 from soniqd.roles import run_child
 
@@ -43,12 +44,13 @@ def enter_child(request: Request, generation: Generation) -> int:
         reset_signals()
         # SIGABRT: dump every stack, then die of it
         faulthandler.enable(file=request.descriptors.blackbox, all_threads=True)
-        reseed_random()
         # SIGURG: dump every stack and go on. Ignored by default, so that it hurts no child that is not here yet.
         faulthandler.register(signal.SIGURG, file=request.descriptors.blackbox, all_threads=True)
+        reseed_random()
         gc.enable()
         log = generation.settings.soniqd
-        configure_logging(log.log_level, log.log_format, slot=request.spec.slot)
+        printed.capture(configure_logging(log.log_level, log.log_format, slot=request.spec.slot))
+        carry_jobs_into_threads()
         if not _apply_attributes(request):
             return _EX_CONFIG
         return run_child(
@@ -103,7 +105,8 @@ def _do_nothing(_signum: int, _frame: object) -> None:
 
 def _flush_everything() -> None:
     with suppress(Exception):
+        printed.end_lines()
         logging.shutdown()
-    for stream in (sys.stdout, sys.stderr):
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
         with suppress(OSError, ValueError, AttributeError):
-            stream.flush()
+            stream.flush()  # type: ignore[union-attr]

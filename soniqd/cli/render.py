@@ -73,7 +73,7 @@ def as_json(value: Any) -> Any:
 
 def print_line(text: str, *, tone: Tone = "plain") -> None:
     """Print one line."""
-    if _on_terminal():
+    if on_terminal():
         _console().print(_styled(text, tone), soft_wrap=True)
     else:
         click.echo(printable(text))
@@ -90,7 +90,7 @@ def print_fields(fields: Sequence[tuple[str, object]]) -> None:
     for label, value in fields:
         lines = ["-"] if value is None else [printable(line) for line in str(value).split("\n")]
         for head, line in zip(chain([label], repeat("")), lines, strict=False):
-            if _on_terminal():
+            if on_terminal():
                 shown = (_styled(f"{head:<{width}}  ", "quiet"), _styled(line, _TONES.get(line, "plain")))
                 _console().print(*shown, sep="", soft_wrap=True)
             else:
@@ -113,7 +113,7 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]], *, emp
         ]
         for line in lines
     ]
-    if _on_terminal():
+    if on_terminal():
         _print_styled(padded)
     else:
         for line in padded:
@@ -132,7 +132,8 @@ def _print_styled(lines: Sequence[Sequence[str]]) -> None:
         console.print(text, soft_wrap=True)
 
 
-def _on_terminal() -> bool:
+def on_terminal() -> bool:
+    """Whether there is a terminal to draw on."""
     return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 

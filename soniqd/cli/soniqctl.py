@@ -24,6 +24,8 @@ INTERRUPTED = 130
 
 _COMMANDS = {
     "status": ("soniqd.cli.status:status", "Show the daemon, its processes and what is wrong with them."),
+    "top": ("soniqd.cli.top:top", "Show what the processes do and use, again and again."),
+    "health": ("soniqd.cli.health:health", "Tell whether the daemon is alive, or ready."),
     "reload": ("soniqd.cli.daemon:reload", "Use a changed configuration and new code, process by process."),
     "drain": ("soniqd.cli.daemon:drain", "Let workers claim nothing more; what runs goes on."),
     "resume": ("soniqd.cli.daemon:resume", "Let drained workers claim jobs again."),

@@ -17,6 +17,8 @@ from soniqd.cli.wording import count, duration
 from soniqd.errors import ControlError, DaemonUnreachableError
 
 _UNHEALTHY = frozenset({"hung", "misconfigured", "waiting"})
+_UNCLAIMABLE_SHOWN = 3
+_OLD_S = 5.0
 _CLEAR = "\x1b[H\x1b[2J"
 
 
@@ -81,6 +83,7 @@ def _print(answer: dict[str, Any]) -> None:
             ("soniqd", f"{answer['state']}, version {answer['version']}, pid {answer['pid']}"),
             ("up", f"{duration(answer.get('uptime_s'))}, generation {answer['generation']}"),
             ("database", f"{answer['database']}, {answer.get('location') or '-'}"),
+            *([("scheduler", _leader(answer["leader"]))] if "leader" in answer else []),
             ("config", answer.get("config")),
             ("last reload", _last_reload(answer.get("last_reload"))),
         ]
@@ -91,6 +94,44 @@ def _print(answer: dict[str, Any]) -> None:
         [_row(child) for child in children],
         empty="no child processes",
     )
+    if answer.get("queues"):
+        print_line("")
+        _print_backlog(answer)
+
+
+def _leader(leader: dict[str, Any] | None) -> str:
+    if leader is None:
+        return "nobody is known to lead"
+    here = f", {leader['slot']} of this daemon" if leader.get("slot") else ""
+    pid = f" (pid {leader['pid']}{here})" if leader["pid"] else ""
+    return f"led by {leader['hostname']}{pid}"
+
+
+def _print_backlog(answer: dict[str, Any]) -> None:
+    print_table(
+        ("queue", "state", "ready", "oldest", "later", "running"),
+        [
+            (
+                queue["name"],
+                "paused" if queue["paused"] else "open",
+                _counted(queue["ready"], more=queue["ready_more"]),
+                duration(queue["oldest_s"]),
+                _counted(queue["later"], more=queue["later_more"]),
+                queue["processing"],
+            )
+            for queue in answer["queues"]
+        ],
+        empty="no queues",
+    )
+    if (age_s := answer["backlog_age_s"]) > _OLD_S:
+        error = f": {answer['backlog_error']}" if answer.get("backlog_error") else ""
+        print_line(f"the queues are as they were {duration(age_s)} ago{error}", tone="warn")
+    if not answer["backlog_complete"]:
+        print_line("there are more queues or tasks than are counted here", tone="warn")
+
+
+def _counted(number: int, *, more: bool) -> str:
+    return f"{number}{'+' if more else ''}"
 
 
 def _row(child: dict[str, Any]) -> tuple[object, ...]:
@@ -127,9 +168,21 @@ def _complaints(answer: dict[str, Any]) -> list[tuple[str, Tone]]:
         for group in answer.get("groups", ())
         if group.get("paused")
     )
+    found.extend((f"! {text}", "bad") for text in _unclaimable(answer.get("unclaimable") or {}))
     if pending := answer.get("pending_releases"):
         found.append((f"! jobs of {count(pending, 'dead worker')} wait for the database to be requeued", "warn"))
     return found
+
+
+def _unclaimable(names: dict[str, int]) -> list[str]:
+    shown = sorted(names.items(), key=lambda item: -item[1])[:_UNCLAIMABLE_SHOWN]
+    lines = [
+        f"{count(number, 'job')} of {name} wait for a worker that knows this task: deploy it, or soniqctl tasks-check"
+        for name, number in shown
+    ]
+    if hidden := len(names) - len(shown):
+        lines.append(f"{count(hidden, 'further task')} that no worker knows: soniqctl tasks-check")
+    return lines
 
 
 def _last_reload(result: dict[str, Any] | None) -> str | None:

@@ -35,6 +35,17 @@ def duration(seconds: float | None) -> str:
     return " ".join(part for part in parts[:2] if part) or "0s"
 
 
+def size(number: int | None) -> str:
+    """Write bytes as ``812K``, ``34M``, ``1.2G``."""
+    if number is None:
+        return "-"
+    value, units = number / 1024, iter("KMG")
+    unit = next(units)
+    while value >= 1000 and unit != "G":
+        value, unit = value / 1024, next(units)
+    return f"{value:.1f}{unit}" if value < 10 and unit != "K" else f"{value:.0f}{unit}"
+
+
 def moment(value: datetime | str | None) -> str:
     """Write an instant in local time, to the second."""
     if value is None:

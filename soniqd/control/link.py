@@ -37,7 +37,7 @@ class State:
     ``phase`` is one of starting, running, paused, draining, waiting_for_database, leading, following.
     ``done`` and ``failed`` count outcomes since it started; ``running`` names the jobs in flight, oldest first, cut
     to the first few. ``looked_s`` is when a claim was last answered (CLOCK_MONOTONIC, which all processes of a host
-    share), with jobs or with none; None before the first.
+    share), with jobs or with none; None before the first. ``oldest_id`` is the job that ``running`` begins with.
     """
 
     phase: str
@@ -47,6 +47,7 @@ class State:
     failed: int = 0
     running: tuple[str, ...] = ()
     looked_s: float | None = None
+    oldest_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

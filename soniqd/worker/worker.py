@@ -225,15 +225,16 @@ class Worker:
 
     def state(self) -> State:
         """Return what it is doing now."""
-        phase = self._phase()
+        phase, running = self._phase(), tuple(islice(self._executor.running(), _NAMED_IN_STATE))
         return State(
             phase=phase,
             in_flight=self._executor.in_flight,
             free=self._claimer.free if phase == "running" else 0,
             done=self._reports.done,
             failed=self._reports.failed,
-            running=tuple(run.job.name for run in islice(self._executor.running(), _NAMED_IN_STATE)),
+            running=tuple(run.job.name for run in running),
             looked_s=self._claimer.looked_at,
+            oldest_id=running[0].job.fence.job_id if running else None,
         )
 
     def _phase(self) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from soniqd.cli.options import DURATION, json_option
+from soniqd.cli.reloads import print_rehearsal, print_reload
 from soniqd.cli.render import print_json, print_line
 from soniqd.cli.session import Session
 from soniqd.cli.wording import count, duration
@@ -22,22 +23,29 @@ _POLL_S = 0.2
 @click.option(
     "--timeout", type=DURATION, default=_RELOAD_TIMEOUT_S, show_default="15m", help="How long to wait for the result."
 )
+@click.option("--all", "everything", is_flag=True, help="Replace every process, also where nothing has changed.")
+@click.option(
+    "--dry-run", is_flag=True, help="Only say what would be replaced, and why; exit 1 if it would be refused."
+)
 @json_option
-@click.pass_obj
-def reload(session: Session, *, timeout: float) -> None:
-    """Read the configuration and the jobs modules again, then replace the processes one by one.
+@click.pass_context
+def reload(ctx: click.Context, *, timeout: float, everything: bool, dry_run: bool) -> None:
+    """Read the configuration and the jobs modules again, then replace the processes that this affects.
 
-    Waits for the result. If the new code cannot be imported, the old one goes on and the command fails.
+    Code that has changed affects all of them, a changed group its own. One new process of each group has to last the
+    probation first; then the others are replaced one by one. Waits for the result. If the new code cannot be imported,
+    or a new process fails, the old ones go on and the command fails.
     """
-    answer = session.daemon().call("reload", timeout_s=timeout)
+    session: Session = ctx.obj
+    answer = session.daemon().call("reload", {"all": everything, "dry_run": dry_run}, timeout_s=timeout)
     if session.as_json:
         print_json(answer)
+    elif dry_run:
+        print_rehearsal(answer)
     else:
-        replaced = count(answer.get("replaced", 0), "process", "processes")
-        print_line(
-            f"reloaded: generation {answer.get('generation')}, {replaced} replaced in "
-            f"{duration(answer.get('duration_s'))}"
-        )
+        print_reload(answer)
+    if answer.get("refused"):
+        ctx.exit(1)
 
 
 @click.command()

@@ -110,7 +110,12 @@ class Daemon:
     def write_config(self, **tables: Any) -> None:
         """Replace soniq.toml."""
         document: dict[str, Any] = {
-            "soniqd": {"socket": str(self.socket), "log_format": "json", "drain_timeout": DRAIN_TIMEOUT_S},
+            "soniqd": {
+                "socket": str(self.socket),
+                "log_format": "json",
+                "drain_timeout": DRAIN_TIMEOUT_S,
+                "probation": 0,
+            },
             "database": {"url": self.database_url},
             "jobs": {"modules": ["test_jobs"], "path": [str(self.folder)]},
             "workers": [{}],

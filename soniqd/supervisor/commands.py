@@ -8,9 +8,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Any
 
+from soniqd.control.stream import Stream
 from soniqd.errors import ControlError
 from soniqd.policy.supervision.roster import Child, ChildState, Place
 from soniqd.supervisor.child import ChildProcess
+from soniqd.supervisor.following import Following
 from soniqd.supervisor.groups import Groups
 from soniqd.supervisor.insight import Insight, looked_ago_s, work_of
 from soniqd.supervisor.master import Master
@@ -37,7 +39,8 @@ class Commands:
         self._insight = Insight(master)
         groups = Groups(master)
         self._upgrades = upgrade
-        self._commands: dict[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]] = {
+        following = Following(master)
+        self._commands: dict[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any] | Stream]]] = {
             "status": self._status,
             "health": self._insight.health,
             "top": Usage(master).top,
@@ -48,10 +51,12 @@ class Commands:
             "restart": groups.restart,
             "stop": self._stop,
             "stacks": self._stacks,
+            "logs": following.logs,
+            "events": following.events,
             "upgrade": self._upgrade,
         }
 
-    async def answer(self, command: str, params: dict[str, Any]) -> dict[str, Any]:
+    async def answer(self, command: str, params: dict[str, Any]) -> dict[str, Any] | Stream:
         """Do what is asked; raises ControlError with a reason for people where that cannot be done."""
         handler = self._commands.get(command)
         if handler is None:

@@ -67,6 +67,7 @@ async def _run(settings: DaemonSettings, config: Path | None, handover: Handover
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(initializer=_leave_signals_to_the_main_thread))
     notifier = Notifier.from_environ()
     master = Master(settings, config, notifier=notifier, facts=handover.roster if handover else None)
+    master.ring.attach()
     master.soft_nofile = handover.soft_nofile if handover else raise_descriptor_limit()
     upgrade = Upgrade(master, notifier, server=lambda: server)
     commands = Commands(master, upgrade)
@@ -96,6 +97,7 @@ async def _run(settings: DaemonSettings, config: Path | None, handover: Handover
         return await master.run()
     finally:
         await server.close()
+        master.ring.detach()
 
 
 def _announce(master: Master, upgrade: Upgrade, server: ControlServer, notifier: Notifier, handover: Handover) -> None:

@@ -67,6 +67,7 @@ class Handover:
     control: OpenSocket
     code: dict[str, str] = field(default_factory=dict)
     soft_nofile: int | None = None
+    events: tuple[dict[str, Any], ...] = ()
 
 
 def describe(master: Master, *, control: OpenSocket, began_s: float, now_s: float) -> Handover:
@@ -88,11 +89,12 @@ def describe(master: Master, *, control: OpenSocket, began_s: float, now_s: floa
         generations=tuple(generation.hand_over() for generation in master.generations.values()),
         ledger=master.ledger.hand_over(),
         last_reload=master.reloads.last,
-        tap_fd=master.tap.fileno(),
-        far_tap_fd=master.far_tap.fileno(),
+        tap_fd=master.tap.near.fileno(),
+        far_tap_fd=master.tap.far.fileno(),
         control=control,
         code=master.reloads.code,
         soft_nofile=master.soft_nofile,
+        events=master.ring.entries,
     )
 
 

@@ -6,7 +6,6 @@ import asyncio
 import os
 import random
 import signal
-import socket
 import time
 import uuid
 from pathlib import Path
@@ -37,6 +36,8 @@ from soniqd.supervisor.postmortem import Postmortems
 from soniqd.supervisor.reaper import Reaper
 from soniqd.supervisor.reloading import Rehearsal, ReloadResult, Reloads
 from soniqd.supervisor.restarting import Restarts
+from soniqd.supervisor.ring import Ring
+from soniqd.supervisor.tap import Tap
 from soniqd.supervisor.waker import Sleeper, Waker
 from soniqd.version import __version__
 
@@ -74,7 +75,8 @@ class Master:
         self._loop = asyncio.get_running_loop()
         self.reaper = Reaper(self._loop)
         self.postmortems = Postmortems()
-        self.tap, self.far_tap = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.tap = Tap(self._loop, children=self.processes.values)
+        self.ring = Ring(self._loop, on_entry=self.tap.offer)
         self._finished: asyncio.Future[int] = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
         self._announced = False
@@ -224,11 +226,12 @@ class Master:
 
     def _fork(self, effect: fx.Fork) -> None:
         try:
-            child = ChildProcess(effect.spec, self._loop, self.reaper, tap_fd=self.far_tap.fileno())
+            child = ChildProcess(effect.spec, self._loop, self.reaper, tap_fd=self.tap.far.fileno())
         except OSError as error:  # no descriptors, no memory: the other effects must still be carried out
             self.tell(ev.ForkFailed(effect.spec.worker_id, error.strerror or str(error)))
             return
         self.processes[effect.spec.worker_id] = child
+        self.tap.welcome(child)
         self.generations[effect.spec.generation].fork(child)
 
     def _send(self, worker_id: str, message: link.Message) -> None:
@@ -406,7 +409,6 @@ class Master:
         self.reaper.reap()
         self.reaper.close()
         self.tap.close()
-        self.far_tap.close()
 
 
 def _ledger_times(settings: DaemonSettings) -> LedgerTimes:

@@ -51,7 +51,8 @@ def resume(master: Master, handover: Handover) -> None:
     master.upgrades = handover.upgrades + 1
     master.reloads.last, master.reloads.code = handover.last_reload, handover.code
     master.ledger.resume(handover.ledger)
-    _replace_tap(master, handover)
+    master.tap.replace(socket.socket(fileno=handover.tap_fd), socket.socket(fileno=handover.far_tap_fd))
+    master.ring.fill(handover.events)
     for earlier in handover.generations:
         generation = Generation.resume(
             earlier, loop=loop, reaper=master.reaper, events=master, soft_nofile=master.soft_nofile
@@ -60,8 +61,9 @@ def resume(master: Master, handover: Handover) -> None:
         if handover.protocols.fork != fork.PROTOCOL:
             _send_away(generation, theirs=handover.protocols.fork)
     for each in handover.children:
-        child = ChildProcess.resume(each, loop, master.reaper, tap_fd=master.far_tap.fileno())
+        child = ChildProcess.resume(each, loop, master.reaper, tap_fd=master.tap.far.fileno())
         master.adopt(child, each.pid)
+        master.tap.welcome(child, resumed=True)
 
 
 def start_anew(handover: Handover | None, error: Exception) -> NoReturn:
@@ -80,12 +82,6 @@ def _close_on_exec() -> None:
         with suppress(OSError):  # the one of the folder itself
             if int(entry.name) > 2:
                 os.set_inheritable(int(entry.name), False)
-
-
-def _replace_tap(master: Master, handover: Handover) -> None:
-    for unused in (master.tap, master.far_tap):
-        unused.close()
-    master.tap, master.far_tap = (socket.socket(fileno=fd) for fd in (handover.tap_fd, handover.far_tap_fd))
 
 
 def _send_away(generation: Generation, *, theirs: int) -> None:

@@ -29,7 +29,7 @@ from soniqd.roles.monitor import Monitor
 from soniqd.roles.report import Reporter
 from soniqd.roles.scheduler import make_scheduler
 from soniqd.roles.stacks import Activity
-from soniqd.roles.storage import make_backend, open_patiently
+from soniqd.roles.storage import make_backend, open_patiently, pool_size
 from soniqd.roles.tick import Tick
 from soniqd.roles.work import Work
 from soniqd.roles.worker import make_worker
@@ -149,7 +149,7 @@ class Child:
         return code
 
     async def _live(self) -> int:
-        backend = make_backend(self._settings.database)
+        backend = make_backend(self._settings.database, pool_max_size=pool_size(self._spec))
         opening = open_patiently(backend, slot=self._spec.slot, on_waiting=self._wait_for_database)
         if not await self._unless(self._leaving, opening) or self._leaving.is_set():
             return _EX_OK

@@ -11,21 +11,32 @@ from soniqd.backends.factory import create_backend
 from soniqd.errors import DatabaseError, SchemaError
 from soniqd.log import catalogue, emit
 from soniqd.log.redact import redact
+from soniqd.model.child import ChildSpec
+from soniqd.policy.connections import SCHEDULER_CONNECTIONS, SCHEDULER_POOL
 from soniqd.settings.daemon import DatabaseTable
 
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 2.0
 
 
-def make_backend(database: DatabaseTable) -> StorageBackend:
+def make_backend(database: DatabaseTable, *, pool_max_size: int | None = None) -> StorageBackend:
     """Make the backend of the daemon's settings, not yet open."""
+    most = database.pool_max_size if pool_max_size is None else pool_max_size
     return create_backend(
         database.url,
-        pool_min_size=database.pool_min_size,
-        pool_max_size=database.pool_max_size,
+        pool_min_size=min(database.pool_min_size, most),
+        pool_max_size=most,
         connect_timeout_s=database.connect_timeout,
         statement_timeout_s=database.statement_timeout,
     )
+
+
+def pool_size(spec: ChildSpec) -> int | None:
+    """Return how large the pool of a child may be, so that all of its connections are as many as it counts with."""
+    if not spec.connections:
+        return None
+    beside_the_pool = SCHEDULER_CONNECTIONS - SCHEDULER_POOL if spec.role == "scheduler" else 0
+    return spec.connections - beside_the_pool
 
 
 async def open_patiently(backend: StorageBackend, *, slot: str, on_waiting: Callable[[], None]) -> None:

@@ -16,13 +16,13 @@ class BeatRecord:
     """
 
     def __init__(self, interval_s: float) -> None:
-        self._interval_s = interval_s
+        self.interval_s = interval_s
         self._since_s: float | None = None
         self._last_s = 0.0
 
     def beat(self, now_s: float) -> None:
         """A heartbeat was written."""
-        late = now_s - self._last_s > 2 * self._interval_s + RECONNECT_S
+        late = now_s - self._last_s > 2 * self.interval_s + RECONNECT_S
         if self._since_s is None or late:
             self._since_s = now_s
         self._last_s = now_s
@@ -33,8 +33,8 @@ class BeatRecord:
 
     def steady_in_s(self, now_s: float) -> float:
         """Return how long it takes until this host may sweep, if nothing happens; 0 or less: it may."""
-        needed_s = STEADY_INTERVALS * self._interval_s + RECONNECT_S
-        late = now_s - self._last_s > 2 * self._interval_s + RECONNECT_S
+        needed_s = STEADY_INTERVALS * self.interval_s + RECONNECT_S
+        late = now_s - self._last_s > 2 * self.interval_s + RECONNECT_S
         if self._since_s is None or late:
             return needed_s
         return self._since_s + needed_s - now_s

@@ -6,6 +6,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from soniqd.policy.connections import (
+    SCHEDULER_CONNECTIONS,
+    Holder,
+    bound_problem,
+    connection_need,
+    worker_connections,
+)
 from soniqd.policy.pool import pool_problem
 from soniqd.settings.daemon import DaemonSettings, WorkerGroup
 from soniqd.settings.problems import Loc, nearest, quoted
@@ -32,6 +39,7 @@ def find_problems(settings: DaemonSettings) -> Iterator[Finding]:
     yield from _database(settings)
     yield from _modules(settings)
     yield from _pool(settings)
+    yield from _max_connections(settings)
     yield from _groups(settings)
     yield from _sweep(settings)
 
@@ -74,6 +82,30 @@ def _pool(settings: DaemonSettings) -> Iterator[Finding]:
         loc: Loc = ("workers", index, "concurrency")
         if problem:
             yield Finding(loc, problem, (loc, *sizes))
+
+
+def _max_connections(settings: DaemonSettings) -> Iterator[Finding]:
+    database = settings.database
+    if database.max_connections is None or not database.url.startswith("postgres"):
+        return
+    holders = [
+        Holder(
+            group.name,
+            group.processes,
+            worker_connections(
+                concurrency=group.concurrency,
+                pool_max_size=database.pool_max_size,
+                pool_headroom=database.pool_headroom,
+            ),
+        )
+        for group in settings.workers
+    ]
+    if settings.scheduler.enabled:
+        holders.append(Holder("scheduler", 1, SCHEDULER_CONNECTIONS))
+    problem = bound_problem(connection_need(holders), database.max_connections)
+    if problem:
+        loc: Loc = ("database", "max_connections")
+        yield Finding(loc, problem, (loc, ("workers",), ("database", "pool_max_size"), ("database", "pool_headroom")))
 
 
 def _groups(settings: DaemonSettings) -> Iterator[Finding]:

@@ -72,7 +72,7 @@ class Ledger:
         on_disowned: Callable[[WorkerId], None],
     ) -> None:
         self._backend = backend
-        self.times = times
+        self._times = times
         self._beats = BeatRecord(times.heartbeat_interval_s)
         self._living = living
         self._on_disowned = on_disowned
@@ -85,6 +85,16 @@ class Ledger:
         self._tasks: list[asyncio.Task[None]] = []
         self._succeeded_s = 0.0
         self.up: bool | None = None
+
+    @property
+    def times(self) -> LedgerTimes:
+        """What the duties go by; a change counts from each one's next turn on."""
+        return self._times
+
+    @times.setter
+    def times(self, times: LedgerTimes) -> None:
+        self._times = times
+        self._beats.interval_s = times.heartbeat_interval_s
 
     @property
     def pending_releases(self) -> int:

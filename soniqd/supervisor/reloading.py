@@ -15,6 +15,7 @@ from soniqd.control import fork as wire
 from soniqd.errors import ConfigurationError
 from soniqd.log import catalogue, emit
 from soniqd.log.notify import Notifier
+from soniqd.log.setup import configure_logging
 from soniqd.model.child import ExitCause
 from soniqd.policy.supervision import effects as fx
 from soniqd.policy.supervision import events as ev
@@ -179,7 +180,7 @@ class Reloads:
         attempt = self._attempts.pop(effect.attempted)
         error = effect.error
         if error is None:
-            self.settings, self.code = attempt.settings, attempt.code
+            self._apply(attempt)
         else:
             error = _explained(error, attempt.last_words)
         result = ReloadResult(
@@ -193,6 +194,10 @@ class Reloads:
         self._conclude(result)
         if not attempt.result.done():
             attempt.result.set_result(result)
+
+    def _apply(self, attempt: _Attempt) -> None:
+        self.settings, self.code = attempt.settings, attempt.code
+        configure_logging(attempt.settings.soniqd.log_level, attempt.settings.soniqd.log_format)
 
     def _conclude(self, result: ReloadResult) -> ReloadResult:
         if result.error is not None:

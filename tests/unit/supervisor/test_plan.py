@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
+from soniqd.errors import ConfigurationError
+from soniqd.settings import load_daemon_settings
 from soniqd.settings.daemon import DaemonSettings
 from soniqd.supervisor.plan import make_plan, plan_need
 
@@ -49,3 +53,28 @@ def test_a_small_pool_bounds_what_a_worker_counts_with():
 def test_an_embedded_database_needs_no_connections():
     need = plan_need(make_plan(settings(workers=[{"processes": 50}])))
     assert (need.children, need.total) == (0, 0)
+
+
+@pytest.mark.parametrize("scheduler", [True, False])
+def test_a_bound_is_refused_below_what_the_plan_needs_and_taken_at_that(tmp_path, scheduler):
+    def loaded(bound: int) -> DaemonSettings:
+        path = tmp_path / "soniq.toml"
+        path.write_text(
+            f'[database]\nurl = "postgresql:///jobs"\nmax_connections = {bound}\npool_headroom = 1\n'
+            f"[scheduler]\nenabled = {str(scheduler).lower()}\n"
+            '[[workers]]\nprocesses = 3\nconcurrency = 5\n[[workers]]\nname = "mail"\nprocesses = 0\nconcurrency = 9\n'
+        )
+        return load_daemon_settings(path, environ={})
+
+    need = 5 + 3 * 6 + 6 + (2 if scheduler else 0)
+    assert plan_need(make_plan(loaded(need))).total == need
+    with pytest.raises(
+        ConfigurationError, match=rf"max_connections: expected {need} or more \(.*3 x 6.*\), got {need - 1}"
+    ):
+        loaded(need - 1)
+
+
+def test_a_bound_means_nothing_for_an_embedded_database(tmp_path):
+    path = tmp_path / "soniq.toml"
+    path.write_text("[database]\nmax_connections = 1\n")
+    assert load_daemon_settings(path, environ={}).database.max_connections == 1

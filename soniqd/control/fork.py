@@ -71,11 +71,15 @@ class Booted:
 
 @dataclass(frozen=True, slots=True)
 class BootFailed:
-    """The modules cannot be used; ``problems`` are for people, ``traceback`` is the whole story or empty."""
+    """The modules cannot be used; ``problems`` are for people, ``traceback`` is the whole story or empty.
+
+    ``transient``: it may be otherwise the next time, as with an import that waited too long for something.
+    """
 
     problems: tuple[str, ...]
     traceback: str
     version: str
+    transient: bool = False
     protocol: int = PROTOCOL
 
 

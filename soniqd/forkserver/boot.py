@@ -14,7 +14,7 @@ from soniqd.control.fork import PROTOCOL, Boot, Booted, BootFailed, decode
 from soniqd.errors import ConfigurationError, ControlError
 from soniqd.forkserver import inspection
 from soniqd.forkserver.fingerprint import fingerprint
-from soniqd.forkserver.loading import load_jobs
+from soniqd.forkserver.loading import importing_within, load_jobs
 from soniqd.log import catalogue, emit
 from soniqd.log.redact import redact
 from soniqd.log.setup import configure_logging
@@ -66,7 +66,8 @@ def boot(message: Boot) -> Generation:
     descriptors = inspection.open_descriptors()
     started, since_ns = time.monotonic(), time.time_ns()
     preload(settings)
-    jobs = load_jobs(settings)
+    with importing_within(settings.jobs.import_timeout):
+        jobs = load_jobs(settings)
     import_s = time.monotonic() - started
     code = fingerprint(settings.jobs.modules, settings.jobs.path, since_ns=since_ns, ignored=_database_files(settings))
     _warn_of_shared(inspection.shared_descriptors(descriptors, inspection.open_descriptors()), message.generation)
@@ -87,6 +88,7 @@ def boot_failed(error: Exception) -> BootFailed:
         problems=tuple(redact(problem) for problem in problems),
         traceback=redact(trace),
         version=__version__,
+        transient=bool(getattr(error, "context", {}).get("transient")),
     )
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import operator
+import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -18,11 +20,16 @@ from soniqd.roles import LoadedJobs
 from soniqd.settings.daemon import DaemonSettings
 
 
+class ImportTimedOut(BaseException):
+    """Raised wherever an import is when its time is over; not an Exception, so that modules let it through."""
+
+
 @dataclass(slots=True)
 class _Findings:
     apps: dict[int, Soniq] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     traces: list[str] = field(default_factory=list)
+    late: bool = False
 
 
 def load_jobs(settings: DaemonSettings) -> LoadedJobs:
@@ -35,13 +42,36 @@ def load_jobs(settings: DaemonSettings) -> LoadedJobs:
     if not settings.jobs.modules:
         found.problems.append("nothing to run: [jobs] modules names no module")
     for entry in settings.jobs.modules:
-        _load(entry, found)
+        if not found.late:
+            _load(entry, found)
     jobs = _bind(tuple(found.apps.values()), settings, found)
     if jobs is None:
         raise JobsModuleError(
-            "\n".join(found.problems), problems=tuple(found.problems), traceback="\n".join(found.traces)
+            "\n".join(found.problems),
+            problems=tuple(found.problems),
+            traceback="\n".join(found.traces),
+            transient=found.late,
         )
     return jobs
+
+
+@contextmanager
+def importing_within(timeout_s: float) -> Iterator[None]:
+    """Raise ImportTimedOut in this thread, which must be the main one, when the block takes longer.
+
+    Code that never returns to the interpreter is not reached by that: somebody else has to end it.
+    """
+
+    def give_up(_signum: int, _frame: object) -> None:
+        raise ImportTimedOut(f"not done after {timeout_s:g} s")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, timeout_s)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def put_first_on_path(folders: Sequence[Path]) -> None:
@@ -58,6 +88,7 @@ def _load(entry: str, found: _Findings) -> None:
     except BaseException as error:  # noqa: BLE001  a module may raise anything, SystemExit included
         found.problems.append(f"cannot import {name}: {_reason(name, error)}")
         found.traces.append(_trace(error))
+        found.late = isinstance(error, ImportTimedOut)
         return
     try:
         app = _named_app(module, attribute) if attribute else _only_app(module)
@@ -140,6 +171,8 @@ def _reason(module: str, error: BaseException) -> str:
             return f"there is no {missing} in {searched}, ...: is its folder in [jobs] path?"
         case SyntaxError():
             return f"{type(error).__name__}: {error.msg} ({error.filename}:{error.lineno})"
+        case ImportTimedOut():
+            return f"{error}{_place(error.__traceback__)}"
         case SystemExit():
             return f"it left with sys.exit({error.code!r}){_place(error.__traceback__)}"
     return f"{''.join(traceback.format_exception_only(error)).strip()}{_place(error.__traceback__)}"

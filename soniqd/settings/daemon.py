@@ -73,6 +73,9 @@ class JobsTable(_Table):
     )
     path: tuple[Path, ...] = Field((), description="folders put first on sys.path")
     python: Path | None = Field(None, description="interpreter that runs the jobs; the daemon's own if unset")
+    import_timeout: Duration = Field(
+        300.0, gt=0, le=300, description="how long the modules may take to be imported before that counts as failed"
+    )
     timeout: Duration = Field(300.0, description="how long one run may take unless the job says; 0 is no limit")
     result_ttl: Duration = Field(300.0, description="how long finished jobs are kept; 0 keeps none")
     max_retries: int = Field(3, ge=0, description="retries of a job that does not say")

@@ -57,6 +57,7 @@ MASTER: frozenset[Key] = frozenset(
     {
         ("soniqd", "probation"),
         ("soniqd", "failure_jump"),
+        ("jobs", "import_timeout"),
         ("database", "max_connections"),
         ("sweep", "heartbeat_timeout"),
         ("sweep", "interval"),

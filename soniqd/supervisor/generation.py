@@ -27,8 +27,8 @@ from soniqd.supervisor.descriptors import give_back_descriptor_limit
 from soniqd.supervisor.reaper import Reaper
 from soniqd.version import __version__
 
-BOOT_TIMEOUT_S = 300.0
-"""Longest time for importing the jobs modules: an import that never ends must not block every later reload."""
+BOOT_GRACE_S = 10.0
+"""What an interpreter gets beyond ``[jobs] import_timeout``, to start and to tell where an import hangs."""
 FORK_TIMEOUT_S = 10.0
 """A fork takes milliseconds; a fork server that has not answered for so long stands still and is replaced."""
 _NOT_RUNNABLE = frozenset({errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR})
@@ -169,6 +169,10 @@ class Generation:
         if self._main is not None:
             self._main.sock.shutdown(socket.SHUT_RDWR)
 
+    @property
+    def _boot_timeout_s(self) -> float:
+        return float(self._settings["jobs"]["import_timeout"]) + BOOT_GRACE_S
+
     def boot(self) -> None:
         """Start the fork server; its answer comes through the events. Raises nothing: failing to start is an event."""
         try:
@@ -240,7 +244,7 @@ class Generation:
             far.close()
         server = _Server(process.pid, pidfd, near, child)
         self._attend(server)
-        self._loop.call_later(BOOT_TIMEOUT_S, self._check_booted, server)
+        self._loop.call_later(self._boot_timeout_s, self._check_booted, server)
         boot = wire.Boot(self.number, self._settings, __version__)
         near.send(wire.encode(boot))
         return server
@@ -267,7 +271,7 @@ class Generation:
 
     def _check_booted(self, server: _Server) -> None:
         if not server.booted and (server is self._main or server in self._becoming):
-            self._end_hung(server, BOOT_TIMEOUT_S)
+            self._end_hung(server, self._boot_timeout_s)
 
     def _check_answered(self, server: _Server, request: int) -> None:
         if request in server.requests:

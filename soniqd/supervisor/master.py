@@ -277,7 +277,7 @@ class Master:
         if failed is not None and failed.traceback:
             emit(catalogue.BOOT_TRACEBACK, generation=generation, traceback=failed.traceback)
             self.reloads.boot_failed(generation)
-        self.tell(ev.BootFailed(generation, cause, fixable=failed is not None))
+        self.tell(ev.BootFailed(generation, cause, fixable=failed is not None and not failed.transient))
 
     def generation_lost(self, generation: int, cause: ExitCause) -> None:
         """Boot it again, as the machine decides."""

@@ -32,6 +32,8 @@ _COMMANDS = {
     "restart": ("soniqd.cli.groups:restart", "Replace processes by fresh ones, one by one."),
     "scale": ("soniqd.cli.groups:scale", "Run another number of processes in a group."),
     "stop": ("soniqd.cli.daemon:stop", "Drain and leave, as SIGTERM does."),
+    "logs": ("soniqd.cli.follow:logs", "Follow what processes log and jobs print, line by line."),
+    "events": ("soniqd.cli.follow:events", "Show what happened to the daemon and its processes."),
     "stacks": ("soniqd.cli.stacks:stacks", "Show what a process does now: its threads, its tasks, their jobs."),
     "upgrade": ("soniqd.cli.upgrade:upgrade", "Let the running daemon become the soniqd that is installed now."),
     "setup": ("soniqd.cli.database:setup", "Create the database, or bring its tables up to this release."),

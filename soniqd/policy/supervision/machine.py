@@ -170,7 +170,7 @@ class Supervision:
         for child in list(self.roster.children.values()):
             if child.state is ChildState.FORKING and child.spec.generation == event.generation:
                 self._out.append(fx.Forget(child.worker_id))
-                self._life.gone(child, ExitCause(), now_s)
+                self._life.gone(child, ExitCause(), now_s, reason=f"{child.spec.slot} cannot be forked: {reason}")
         if self._is_superseded(server):
             del self.roster.fork_servers[event.generation]
             self._out.append(fx.Retire(event.generation))
@@ -300,7 +300,7 @@ class Supervision:
                 continue
             place.restarts += place.last_exit is not None
             place.current = self._starts.start_child(place, place.plan, roster.generation, now_s).worker_id
-        waits = self._starts.is_room_coming() or any(place.successor for place in roster.places.values())
+        waits = self._starts.is_room_coming()
         if starving is not None and not waits and not roster.starved:
             fields = {"slot": starving.slot, "reason": self._starts.no_room_reason(starving.plan)}
             self._out.append(fx.Report(catalogue.CONNECTIONS_EXHAUSTED, fields))

@@ -120,12 +120,12 @@ class Rollouts:
         """Go back: no successor is waited for any more, and the places that were replaced are taken back."""
         if rollout.stage is RolloutStage.GOING_BACK:
             return
-        if rollout.stage is not RolloutStage.BOOTING:
-            rollout.replaced += rollout.turns.replaced
+        replaced = [place.slot for place in self._roster.places.values() if self._is_on_trial(place)]
+        if rollout.stage is not RolloutStage.BOOTING or replaced:  # else no successor is in the way
             for place in self._roster.places.values():
                 self._starts.dismiss(place, now_s)
-        rollout.error, rollout.stage = reason, RolloutStage.GOING_BACK
-        rollout.turns = Turns([place.slot for place in self._roster.places.values() if self._is_on_trial(place)])
+        rollout.replaced += rollout.turns.replaced
+        rollout.error, rollout.stage, rollout.turns = reason, RolloutStage.GOING_BACK, Turns(replaced)
 
     def next_waits_s(self) -> list[float]:
         """List what the rollout waits for, if that is a time."""

@@ -61,8 +61,9 @@ class Starts:
         return bound is None or not plan.connections or self._roster.connections + plan.connections <= bound
 
     def is_room_coming(self) -> bool:
-        """Tell whether a child is on its way out that may hold connections."""
-        return any(child.leaves for child in self._roster.children.values())
+        """Tell whether a child is on its way out, or will be once its successor is ready."""
+        leaving = any(child.leaves for child in self._roster.children.values())
+        return leaving or any(place.successor for place in self._roster.places.values())
 
     def no_room_reason(self, plan: GroupPlan) -> str:
         """Say in numbers why a child does not fit beside the others."""

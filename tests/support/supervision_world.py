@@ -388,9 +388,8 @@ class World:
         if isinstance(event, (ev.Disowned, ev.Booted)):  # disowned is lost; a rollout that begins ends recyclings
             return
         drained = [self.machine.roster.children[e.worker_id] for e in effects if isinstance(e, fx.Drain)]
-        assert all(child.trial or child.ready_s is None for child in drained), (
-            "a proven child is sent away before the probation is over"
-        )
+        proven = [child.worker_id for child in drained if not child.trial and child.ready_s is not None]
+        assert not proven, f"{proven} are sent away for canaries on probation"
 
     def check_at_rest(self) -> None:
         """Nothing is under way: everything that was asked for has come to be."""
@@ -409,10 +408,8 @@ class World:
 
 
 def random_plan(random: Random) -> tuple[Plan, int | None, bool]:
-    """Return a plan, a budget that has room for one overlap at least, or none, and whether it has room for no more."""
-    limits = Recycling(
-        max_jobs=random.choice([0, 20]), max_age_s=random.choice([0.0, 60.0]), max_memory_bytes=150 << 20
-    )
+    """Return a plan, a budget with room for one overlap at least, or none, and whether it has room for no more."""
+    limits = Recycling(random.choice([0, 20]), random.choice([0.0, 60.0]), max_memory_bytes=150 << 20)
     groups = [
         GroupPlan(
             "worker",

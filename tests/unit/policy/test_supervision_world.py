@@ -1,4 +1,4 @@
-"""The supervision machine against thousands of random hosts: what must hold whatever happens, and that all ends well."""
+"""The supervision machine against many random hosts: what must hold whatever happens, and that all ends well."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from soniqd.policy.supervision import events as ev
 from tests.support.supervision_world import Faults, World, random_plan
 
-HOSTS = 150
+HOSTS = 100
 STEPS = 60
 
 CALM = Faults()
@@ -25,7 +25,7 @@ def play(seed: int, faults: Faults, steps: int = STEPS) -> World:
     world.run(10)
     try:
         for _ in range(steps):
-            world.run(random.choice([0.0, 0.1, 1.0, 1.0, 5.0]))
+            world.run(random.choice([0.0, 0.1, 1.0, 5.0, 20.0]))
             world.act()
     except Exception as error:
         raise AssertionError(f"seed {seed}: {error}\n" + "\n".join(world.trace[-60:])) from error

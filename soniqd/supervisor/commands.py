@@ -83,6 +83,7 @@ class Commands:
             "groups": self._groups(),
             "pending_releases": master.ledger.pending_releases,
             "connections": master.budget.state(),
+            "followers": master.tap.followers + master.ring.followers,
             "last_reload": _reload_as_json(master.reloads.last),
             "upgrades": master.upgrades,
             "last_upgrade": None if self._upgrades.last is None else asdict(self._upgrades.last),

@@ -44,6 +44,11 @@ class Ring(logging.Handler):
         """Everything that is kept, oldest first."""
         return tuple(entry for entry, _ in self._entries)
 
+    @property
+    def followers(self) -> int:
+        """How many follow events."""
+        return len(self._followers)
+
     def fill(self, entries: Iterable[Entry]) -> None:
         """Keep what an earlier image of this process has kept, before what came since."""
         since = list(self._entries)

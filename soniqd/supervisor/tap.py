@@ -77,6 +77,11 @@ class Tap:
         self.near, self.far = near, far
         self.near.setblocking(False)
 
+    @property
+    def followers(self) -> int:
+        """How many follow log lines."""
+        return len(self._followers)
+
     def follow(self, wanted: Wanted) -> Stream:
         """Return a stream of lines from now on."""
         if not self._followers:

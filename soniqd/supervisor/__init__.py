@@ -10,6 +10,8 @@ It imports no job code and no worker code. Its parts:
 ``waker``       the host's one subscription; wakes one worker per piece of work; promotes what is due
 ``reloading``   reloads: which settings a generation has, how an attempt ended
 ``commands``    what soniqctl may ask
+``insight``     what waits in the database, who leads, health: asked for by people, never waited for
+``usage``       processor time and memory of each process
 ``signals``     what signals mean
 
 **Failure model.** A child may die at any instruction: the reaper learns it from the kernel within milliseconds, the

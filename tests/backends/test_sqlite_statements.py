@@ -58,6 +58,13 @@ def test_every_migration_has_statements_in_order() -> None:
         ("unique_twin", "soniq_jobs_unique_queued"),
         ("drop_hot", "INTEGER PRIMARY KEY (rowid=?)"),
         ("prune_finished", "soniq_finished_jobs_expiry"),
+        ("first_queue", "soniq_jobs_claim"),
+        ("next_queue", "soniq_jobs_claim (queue>?)"),
+        ("next_name", "soniq_jobs_claim (queue=? AND job_name>?)"),
+        ("next_priority", "soniq_jobs_claim (queue=? AND job_name=? AND priority>?)"),
+        ("count_ready", "soniq_jobs_claim (queue=?)"),
+        ("count_lane", "soniq_jobs_claim (queue=? AND job_name=?)"),
+        ("ready_since", "soniq_jobs_claim (queue=? AND job_name=? AND priority=?)"),
     ],
 )
 async def test_hot_statements_follow_their_index(backend: SQLiteBackend, name: str, index: str) -> None:

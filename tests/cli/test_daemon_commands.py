@@ -107,6 +107,147 @@ def test_status_says_first_what_is_wrong(running, soniqctl, change, complaint):
     assert soniqctl("status").stdout.splitlines()[0] == complaint
 
 
+BACKLOG: dict[str, Any] = {
+    "leader": {"hostname": "web1", "pid": 4712, "slot": "scheduler/1"},
+    "queues": [
+        {
+            "name": "default",
+            "paused": False,
+            "ready": 10_000,
+            "ready_more": True,
+            "later": 3,
+            "later_more": False,
+            "processing": 2,
+            "oldest_s": 75.0,
+        },
+        {
+            "name": "mail",
+            "paused": True,
+            "ready": 0,
+            "ready_more": False,
+            "later": 0,
+            "later_more": False,
+            "processing": 0,
+            "oldest_s": None,
+        },
+    ],
+    "unclaimable": {},
+    "backlog_complete": True,
+    "backlog_age_s": 0.2,
+    "backlog_error": None,
+}
+
+
+def test_status_shows_each_queue_and_who_leads(running, soniqctl):
+    running.answers["status"] = {**STATUS, **BACKLOG}
+    lines = soniqctl("status").stdout.splitlines()
+    assert "scheduler    led by web1 (pid 4712, scheduler/1 of this daemon)" in lines
+    assert [line.split() for line in lines[-3:]] == [
+        ["QUEUE", "STATE", "READY", "OLDEST", "LATER", "RUNNING"],
+        ["default", "open", "10000+", "1m", "15s", "3", "2"],
+        ["mail", "paused", "0", "-", "0", "0"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("leader", "line"),
+    [
+        (None, "scheduler    nobody is known to lead"),
+        ({"hostname": "web2", "pid": 9, "slot": None}, "scheduler    led by web2 (pid 9)"),
+        ({"hostname": "10.0.0.9", "pid": None, "slot": None}, "scheduler    led by 10.0.0.9"),
+    ],
+)
+def test_status_tells_where_the_leader_is(running, soniqctl, leader, line):
+    running.answers["status"] = {**STATUS, "leader": leader}
+    assert line in soniqctl("status").stdout.splitlines()
+
+
+def test_status_says_when_the_queues_are_no_news(running, soniqctl):
+    running.answers["status"] = {**STATUS, **BACKLOG, "backlog_age_s": 75.0, "backlog_error": "no answer"}
+    assert soniqctl("status").stdout.splitlines()[-1] == "the queues are as they were 1m 15s ago: no answer"
+
+
+def test_status_says_when_there_is_more_than_it_looked_at(running, soniqctl):
+    running.answers["status"] = {**STATUS, **BACKLOG, "backlog_complete": False}
+    assert "there are more queues or tasks than are counted here" in soniqctl("status").stdout
+
+
+def test_status_names_the_tasks_that_nobody_knows(running, soniqctl):
+    running.answers["status"] = {**STATUS, "unclaimable": {"a": 1, "b": 5, "c": 4, "d": 3}}
+    assert [line for line in soniqctl("status").stdout.splitlines() if line.startswith("!")] == [
+        "! 5 jobs of b wait for a worker that knows this task: deploy it, or soniqctl tasks-check",
+        "! 4 jobs of c wait for a worker that knows this task: deploy it, or soniqctl tasks-check",
+        "! 3 jobs of d wait for a worker that knows this task: deploy it, or soniqctl tasks-check",
+        "! 1 further task that no worker knows: soniqctl tasks-check",
+    ]
+
+
+def test_health_says_yes(master, soniqctl):
+    master.answers["health"] = {"healthy": True, "reasons": []}
+    assert soniqctl("health").stdout == "alive\n"
+    assert soniqctl("health", "--ready").stdout == "ready\n"
+    assert master.requests == [("health", {"ready": False}), ("health", {"ready": True})]
+
+
+def test_health_says_why_not_and_fails(master, soniqctl):
+    reason = {"code": "database_down", "text": "the database is down", "group": None}
+    master.answers["health"] = {"healthy": False, "reasons": [reason]}
+    assert soniqctl("health", "--ready", expect=1).stdout == "the database is down\n"
+    assert json.loads(soniqctl("health", "--ready", "--json", expect=1).stdout)["reasons"] == [reason]
+
+
+def test_health_of_nobody_is_no_answer(soniqctl):
+    soniqctl("health", expect=3)
+
+
+def look(at_s: float, done: int, cpu_s: float) -> dict[str, Any]:
+    child = {
+        "role": "worker",
+        "group": "mail",
+        "slot": "mail/1",
+        "pid": 4713,
+        "state": "running",
+        "uptime_s": 9.0,
+        "cpu_s": cpu_s,
+        "memory_bytes": 34 * 1024 * 1024,
+        "in_flight": 1,
+        "concurrency": 4,
+        "done": done,
+        "failed": 2,
+        "oldest_job": {"id": "j1", "job_name": "send", "ran_s": 75.0},
+    }
+    scheduler = {**child, "role": "scheduler", "slot": "scheduler/1", "pid": 4712, "oldest_job": None, "done": 0}
+    own = {"name": "master", "pid": 4711, "cpu_s": 1.0, "memory_bytes": None}
+    processes = [own]
+    return {"at_s": at_s, "state": "running", "database": "up", "processes": processes, "children": [scheduler, child]}
+
+
+def test_top_shows_rates_between_two_looks(master, soniqctl):
+    looks = iter([look(100.0, 40, 1.0), look(102.0, 50, 2.0)])
+    master.answers["top"] = lambda _: next(looks)
+    lines = soniqctl("top", "--interval", "1ms").stdout.splitlines()
+    assert lines[0] == "soniqd running, database up: 2 running, 5 jobs/s"
+    cells = [line.split() for line in lines[3:]]
+    assert cells[0] == ["master", "4711", "-", "0.0", "-", "-", "-", "-", "-", "-"]
+    assert cells[1] == ["scheduler/1", "4712", "running", "50.0", "34M", "-", "-", "-", "-", "-"]
+    assert cells[2] == ["mail/1", "4713", "running", "50.0", "34M", "1/4", "5.0", "50", "2", "1m", "15s", "send", "j1"]
+
+
+def test_top_as_json_has_no_rates_for_who_has_just_come(master, soniqctl):
+    earlier = {**look(100.0, 40, 1.0), "children": []}
+    looks = iter([earlier, look(102.0, 50, 2.0)])
+    master.answers["top"] = lambda _: next(looks)
+    answer = json.loads(soniqctl("top", "--interval", "1ms", "--json").stdout)
+    assert [child["jobs_per_s"] for child in answer["children"]] == [None, None]
+    assert answer["processes"][0]["cpu_percent"] == 0.0
+    assert (answer["jobs_per_s"], answer["interval_s"]) == (0.0, 2.0)
+
+
+def test_top_of_another_version_is_an_error_not_a_traceback(master, soniqctl):
+    master.answers["top"] = {"children": []}
+    assert "is soniqctl of the same version?" in soniqctl("top", "--interval", "1ms", expect=1).stderr
+
+
 def test_status_of_another_version_is_an_error_not_a_traceback(running, soniqctl):
     running.answers["status"] = {"children": []}
     assert "is soniqctl of the same version?" in soniqctl("status", expect=1).stderr

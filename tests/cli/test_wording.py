@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from soniqd.cli.wording import count, duration, moment, printable
+from soniqd.cli.wording import count, duration, moment, printable, size
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,19 @@ def test_nothing_printed_steers_a_terminal(text):
     shown = printable(text)
     assert not any(c in shown for c in "\x1b\x07\x08\r\n\x9b\u202e\u2028")
     assert shown == text or not text.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (None, "-"),
+        (0, "0K"),
+        (900 * 1024, "900K"),
+        (1000 * 1024, "1.0M"),
+        (34 * 1024**2, "34M"),
+        (1229 * 1024**2, "1.2G"),
+        (2000 * 1024**3, "2000G"),
+    ],
+)
+def test_bytes_have_a_unit_that_fits(number, text):
+    assert size(number) == text

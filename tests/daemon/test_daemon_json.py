@@ -30,7 +30,7 @@ async def hourly():
 SILENT = {"scheduler"}
 """Runs until it is told to leave, and logs only."""
 IN_THIS_ORDER = """
-setup | migrate-status | status | enqueue unheard | enqueue fail --delay 1h | jobs list | jobs show QUEUED | jobs why QUEUED
+setup | migrate-status | status | health --ready | top | enqueue unheard | enqueue fail --delay 1h | jobs list | jobs show QUEUED | jobs why QUEUED
 jobs cancel QUEUED | jobs delete LATER | queues list | queues pause mail | queues resume mail
 schedules list | schedules pause hourly | schedules resume hourly | schedules remove hourly
 dead-letter list | dead-letter replay DEAD --dry-run | dead-letter replay DEAD | dead-letter delete DEAD

@@ -78,6 +78,8 @@ class SelfCheck:
                 await self._answered_or_gone()
         except TimeoutError:
             return Verdict("", (f"it has not answered within {timeout_s:g} s",))
+        except ConnectionError:
+            return await self._last_words()
         except OSError as error:
             return Verdict("", (f"cannot ask it: {error.strerror}",))
         return self._read() or await self._last_words()
@@ -135,14 +137,11 @@ class SelfCheck:
         """Take an answer; None if there will never be one."""
         try:
             packet = self._socket.recv(_MAX_ANSWER)
-            if not packet:
-                return None
-            answer = json.loads(packet)
-            return Verdict(str(answer["version"]), tuple(map(str, answer["problems"])))
+            return _understood(packet) if packet else None
+        except ConnectionError:  # it has ended with the question unread
+            return None
         except TimeoutError:
             return Verdict("", (f"it has not answered within {LAST_ANSWER_TIMEOUT_S:g} s",))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            return Verdict("", (f"cannot understand its answer: {error!r}",))
 
     async def _last_words(self) -> Verdict:
         cause = "no answer"
@@ -152,6 +151,14 @@ class SelfCheck:
         output = read_memory(self._errors).decode(errors="replace")
         lines = [line.strip() for line in output.splitlines() if line.strip()]
         return Verdict("", (redact(": ".join([f"it ended with {cause}", *lines[-_LAST_LINES:]])),))
+
+
+def _understood(packet: bytes) -> Verdict:
+    try:
+        answer = json.loads(packet)
+        return Verdict(str(answer["version"]), tuple(map(str, answer["problems"])))
+    except (ValueError, KeyError, TypeError) as error:
+        return Verdict("", (f"cannot understand its answer: {error!r}",))
 
 
 def answer_questions(judge: Judge, *, version: str) -> int:

@@ -19,7 +19,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -87,6 +87,7 @@ class Daemon:
         jobs: str = JOBS,
         database_url: str | None = None,
         environ: Mapping[str, str] | None = None,
+        program: Sequence[str] = (str(BIN / "soniqd"),),
         **tables: Any,
     ) -> None:
         """``tables`` are merged into the generated soniq.toml: ``workers={"processes": 2}`` or a list of groups."""
@@ -96,6 +97,7 @@ class Daemon:
         self.socket = folder / "soniqd.sock"
         self.log = DaemonLog(folder / "soniqd.log")
         self._environ = dict(environ or {})
+        self._program = program
         self._masters: list[subprocess.Popen[bytes]] = []
         self._seen: dict[tuple[int, int], Process] = {}
         self.write_jobs(jobs)
@@ -159,7 +161,7 @@ class Daemon:
         """Start a master; a second call, after the first one's end, starts the next one in the same folder."""
         with self.log.path.open("ab") as log:
             master = subprocess.Popen(
-                [str(BIN / "soniqd"), "-c", str(self.config)],
+                [*self._program, "-c", str(self.config)],
                 cwd=self.folder,
                 env=self._environment(),
                 stdin=subprocess.DEVNULL,
@@ -254,6 +256,13 @@ class Daemon:
 
     async def soniqctl(self, *arguments: str, expect: int = 0, timeout_s: float = 30) -> str:
         """Run soniqctl with this daemon's configuration, and return what it printed."""
+        return (await self._soniqctl(arguments, expect, timeout_s))[0]
+
+    async def refusal(self, *arguments: str, timeout_s: float = 30) -> str:
+        """Run soniqctl, which has to end with exit code 1, and return what it complained about."""
+        return (await self._soniqctl(arguments, 1, timeout_s))[1]
+
+    async def _soniqctl(self, arguments: Sequence[str], expect: int, timeout_s: float) -> tuple[str, str]:
         process = await asyncio.create_subprocess_exec(
             str(BIN / "soniqctl"),
             "-c",
@@ -276,7 +285,7 @@ class Daemon:
                 f"soniqctl {' '.join(arguments)} ended with {process.returncode}, not {expect}:\n"
                 f"{output.decode()}{errors.decode()}"
             )
-        return output.decode()
+        return output.decode(), errors.decode()
 
     async def soniqctl_json(self, *arguments: str, expect: int = 0) -> Any:
         """Run soniqctl --json and return what it printed, decoded."""

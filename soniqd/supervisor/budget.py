@@ -16,7 +16,13 @@ from soniqd.errors import SoniqError
 from soniqd.log import catalogue, emit
 from soniqd.model.child import GroupPlan
 from soniqd.model.limits import ServerLimits
-from soniqd.policy.connections import MASTER_CONNECTIONS, children_budget, server_problem, usable_connections
+from soniqd.policy.connections import (
+    MASTER_CONNECTIONS,
+    bound_problem,
+    children_budget,
+    server_problem,
+    usable_connections,
+)
 from soniqd.policy.supervision import events as ev
 from soniqd.settings.daemon import DaemonSettings
 from soniqd.supervisor.plan import make_plan, plan_need
@@ -67,13 +73,15 @@ class Budget:
                 await self._read()
 
     def refusal(self, settings: DaemonSettings, plan: Plan | None = None) -> str | None:
-        """Say why the server leaves too few connections for other settings, or None."""
-        need = plan_need(make_plan(settings) if plan is None else plan)
+        """Say why other settings, or a plan made of them, leave or find too few connections, or None."""
+        need, bound = plan_need(make_plan(settings) if plan is None else plan), settings.database.max_connections
+        if bound is not None and (problem := bound_problem(need, bound)):
+            return f"[database] max_connections: {problem}"
         return None if self._limits is None else server_problem(need, self._limits)
 
-    def widen(self, settings: DaemonSettings) -> None:
-        """A reload begins: until it has ended, the greater one of the bounds before and after it holds."""
-        now, after = self._told, self._for(settings.database.max_connections, make_plan(settings))
+    def widen(self, settings: DaemonSettings, plan: Plan) -> None:
+        """A reload to a plan begins: until it has ended, the greater one of the bounds before and after it holds."""
+        now, after = self._told, self._for(settings.database.max_connections, plan)
         self._announce(None if now is None or after is None else max(now, after))
 
     def settle(self, settings: DaemonSettings | None = None) -> None:

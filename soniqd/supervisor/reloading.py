@@ -16,10 +16,11 @@ from soniqd.errors import ConfigurationError
 from soniqd.log import catalogue, emit
 from soniqd.log.notify import Notifier
 from soniqd.log.setup import configure_logging
-from soniqd.model.child import ExitCause
+from soniqd.model.child import ExitCause, GroupPlan
 from soniqd.policy.supervision import effects as fx
 from soniqd.policy.supervision import events as ev
 from soniqd.policy.supervision.roster import Roster
+from soniqd.policy.supervision.scaling import lasting_scales, scaled_plan
 from soniqd.settings import load_daemon_settings
 from soniqd.settings.daemon import DaemonSettings
 from soniqd.settings.host import this_host
@@ -113,17 +114,19 @@ class Reloads:
         await budget.refresh()
         try:
             settings = self._read_settings_again()
-            _refuse(budget.refusal(settings))
+            plan = make_plan(settings)
+            coming = _with_scales(plan, roster, unscale=everything)
+            _refuse(budget.refusal(settings, coming))
         except ConfigurationError as error:
             problems = "; ".join(error.problems) or str(error)
             return self._conclude(ReloadResult(roster.generation, 0, time.monotonic() - began_s, problems))
         result: asyncio.Future[ReloadResult] = asyncio.get_running_loop().create_future()
         self._attempts[roster.newest_generation + 1] = _Attempt(settings, everything, began_s, result)
-        budget.widen(settings)
+        budget.widen(settings, coming)
         table = settings.soniqd
         self._tell(
             ev.Reload(
-                make_plan(settings),
+                plan,
                 everything=everything,
                 probation_s=table.probation,
                 failure_jump=table.failure_jump,
@@ -140,7 +143,8 @@ class Reloads:
         except ConfigurationError as error:
             return Rehearsal(error.problems or (str(error),))
         trial = await boot_on_trial(settings, number=roster.newest_generation + 1, reaper=reaper)
-        problems = [*trial.problems, *([refusal] if (refusal := budget.refusal(settings)) else [])]
+        coming = _with_scales(make_plan(settings), roster, unscale=everything)
+        problems = [*trial.problems, *([refusal] if (refusal := budget.refusal(settings, coming)) else [])]
         restart = tuple(change.key for change in compare_settings(self.settings, settings).restart)
         code = None if trial.booted is None else trial.booted.code
         changes = None if code is None else self._preview(settings, code, roster, everything=everything)
@@ -236,6 +240,11 @@ class Reloads:
 def is_idle(changes: dict[str, Any]) -> bool:
     """Tell whether a reload had nothing to do."""
     return not changes["settings"] and all(group["action"] == "stay" for group in changes["groups"])
+
+
+def _with_scales(plan: tuple[GroupPlan, ...], roster: Roster, *, unscale: bool) -> tuple[GroupPlan, ...]:
+    """Return what a plan means with the scaled groups whose number stays."""
+    return scaled_plan(plan, lasting_scales(roster.scaled, before=roster.configured, after=plan, unscale=unscale))
 
 
 def _refuse(problem: str | None) -> None:

@@ -113,11 +113,19 @@ async def test_during_a_reload_the_larger_bound_holds_and_after_it_the_new_one(b
     bench = Bench(Server(None), settings(bound=before))
     bench.budget.settle()
     new = settings(bound=after)
-    bench.budget.widen(new)
+    bench.budget.widen(new, make_plan(new))
     assert bench.told[-1] == 60 - MASTER
     bench.plan = make_plan(new)
     bench.budget.settle(new)
     assert bench.told[-1] == after - MASTER
+
+
+async def test_a_scaled_plan_is_refused_beyond_the_configured_bound():
+    bench = Bench(Server(None), settings(bound=31))
+    assert bench.budget.refusal(settings(bound=31), make_plan(settings(processes=3))) is None
+    refusal = bench.budget.refusal(settings(bound=31), make_plan(settings(processes=4)))
+    assert refusal is not None
+    assert refusal.startswith("[database] max_connections: expected 37 or more")
 
 
 async def test_a_scaled_group_counts():

@@ -41,3 +41,25 @@ def test_data_on_the_link_is_not_its_end():
         "a, b = socket.socketpair()\ng.watch_link(a, patience_s=0)\nb.send(b'x')\ntime.sleep(0.3)\nprint('alive')"
     )
     assert (ended.returncode, ended.stdout) == (0, "alive\n")
+
+
+def test_the_stacks_go_to_the_black_box_while_the_master_lives(tmp_path):
+    ended = run(
+        f"import os\nbox = os.open({str(tmp_path / 'box')!r}, os.O_RDWR | os.O_CREAT)\n"
+        f"g = Guard(blackbox=box)\ng.end_within(0.1)\n{STUCK}"
+    )
+    assert (ended.returncode, ended.stderr) == (1, "")
+    assert "in stuck" in (tmp_path / "box").read_text()
+
+
+@pytest.mark.parametrize("order", ["deadline first", "hangup first"])
+def test_the_stacks_go_to_stderr_when_the_master_is_gone(tmp_path, order):
+    begin = (
+        f"import os, faulthandler\nbox = os.open({str(tmp_path / 'box')!r}, os.O_RDWR | os.O_CREAT)\n"
+        "faulthandler.enable(file=box)\ng = Guard(blackbox=box)\na, b = socket.socketpair()\n"
+    )
+    deadline = "g.end_within(0.5)\n" if order == "deadline first" else ""
+    ended = run(f"{begin}{deadline}g.watch_link(a, patience_s=0.5)\na.close()\nb.close()\n{STUCK}")
+    assert ended.returncode == 1
+    assert "in stuck" in ended.stderr
+    assert (tmp_path / "box").read_text() == ""

@@ -13,6 +13,8 @@ from soniqd.policy.supervision.restarts import decide_restart
 from soniqd.policy.supervision.roster import Child, ChildState, Place, Roster
 
 EXIT_CONFIGURATION = 78
+EXIT_OVERDUE = 75
+"""A child that left in good order though jobs of it would not end: they go back now that it is gone."""
 
 START_TIMEOUT_S = 60.0
 """A child that says nothing for this long after its fork will not say anything any more."""
@@ -95,7 +97,7 @@ class ChildLife:
         """Take a child out. ``reason`` is for people, where an exit's cause does not say it all."""
         place = self._roster.place_of(child)
         was_successor = place is not None and place.successor == child.worker_id
-        clean = cause.clean and announced
+        clean = announced and cause.code in (0, EXIT_OVERDUE)
         del self._roster.children[child.worker_id]
         self._report_exit(child, cause, harmless=child.expected or clean)
         self._release(child, cause, harmless=child.expected or clean)

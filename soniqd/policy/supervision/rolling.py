@@ -34,6 +34,7 @@ class RollingRestarts:
             return
         restart = self._roster.restarts[0]
         turns = restart.turns = restart.turns or Turns(self._slots(restart))
+        self._starts.take_back_dismissed(turns)
         turns.pending = [slot for slot in turns.pending if self._is_older(slot, restart.asked_s)]
         progress = self._starts.take_turns(turns, self._roster.plan, self._roster.generation, now_s)
         if progress is Progress.DONE:

@@ -139,6 +139,7 @@ class Starts:
         self, turns: Turns, plan: tuple[GroupPlan, ...], generation: int, now_s: float, *, trial: bool = False
     ) -> Progress:
         """Let a ready successor take over, and start the next one."""
+        self.take_back_dismissed(turns)
         if turns.active is not None and not self._end_turn(turns, now_s):
             return Progress.WAITING
         groups = {group.name: group for group in plan}
@@ -157,16 +158,19 @@ class Starts:
             return Progress.WAITING
         return Progress.DONE
 
+    def take_back_dismissed(self, turns: Turns) -> None:
+        """Give a place its turn again whose successor was sent away for what was not its fault."""
+        place = None if turns.active is None else self._roster.places.get(turns.active)
+        if turns.active is not None and place is not None and place.successor is None:
+            turns.pending.insert(0, turns.active)
+            turns.active = None
+
     def _end_turn(self, turns: Turns, now_s: float) -> bool:
-        slot = turns.active
-        place = None if slot is None else self._roster.places.get(slot)
-        if slot is not None and place is not None:
-            if place.successor is None:  # sent away for something that was not its fault
-                turns.pending.insert(0, slot)
-            elif self.is_successor_running(place):
-                self.take_over(place, now_s)
-                turns.replaced += 1
-            else:
+        place = None if turns.active is None else self._roster.places.get(turns.active)
+        if place is not None:  # a place that is gone took its successor with it
+            if not self.is_successor_running(place):
                 return False
+            self.take_over(place, now_s)
+            turns.replaced += 1
         turns.active = None
         return True

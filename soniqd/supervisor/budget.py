@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from soniqd.backends import StorageBackend
@@ -35,6 +36,14 @@ _PATIENCE_S = 3.0
 """How long a reload waits for the server's limits before it goes by the last ones known."""
 
 
+@dataclass(frozen=True, slots=True)
+class BudgetHandover:
+    """What the next image of the master needs to go on before it has asked the server itself."""
+
+    limits: ServerLimits | None
+    problem: str | None
+
+
 class Budget:
     """``plan`` tells the plan in force, with its scaled groups; ``tell`` hands events to the supervision machine."""
 
@@ -54,6 +63,14 @@ class Budget:
         self._limits: ServerLimits | None = None
         self._told: int | None = None
         self._task: asyncio.Task[None] | None = None
+
+    def hand_over(self) -> BudgetHandover:
+        """Describe what is known of the server."""
+        return BudgetHandover(self._limits, self.problem)
+
+    def resume(self, earlier: BudgetHandover) -> None:
+        """Go on with what an earlier image of the master knew; to be started after that."""
+        self._limits, self.problem = earlier.limits, earlier.problem
 
     def start(self) -> None:
         """Set the configured bound, and begin to look at the server's limits."""

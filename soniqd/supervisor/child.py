@@ -34,6 +34,8 @@ class ChildHandover:
     blackbox_fd: int
     state: link.State
     said_goodbye: bool
+    farewell: str
+    hung: bool
     requested_s: float
     received: bytes
     unsent: bytes
@@ -101,7 +103,8 @@ class ChildProcess:
     ) -> ChildProcess:
         """Go on with what an earlier image of the master described; to be adopted again."""
         child = cls(earlier.spec, loop, reaper, tap_fd=tap_fd, ends=_Ends.resume(earlier))
-        child.state, child.said_goodbye, child.requested_s = earlier.state, earlier.said_goodbye, earlier.requested_s
+        child.state, child.requested_s, child.hung = earlier.state, earlier.requested_s, earlier.hung
+        child.said_goodbye, child.farewell = earlier.said_goodbye, earlier.farewell
         child._received, child._unsent = earlier.received, earlier.unsent
         if earlier.link_fd is None:
             child._unlink()
@@ -118,6 +121,8 @@ class ChildProcess:
             blackbox_fd=self.box.blackbox_fd,
             state=self.state,
             said_goodbye=self.said_goodbye,
+            farewell=self.farewell,
+            hung=self.hung,
             requested_s=self.requested_s,
             received=self._received,
             unsent=self._unsent,

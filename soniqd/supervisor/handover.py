@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from soniqd.control.server import OpenSocket
 from soniqd.errors import ConfigurationError, ControlError
 from soniqd.policy.supervision.roster import Roster
 from soniqd.settings import dump_settings, load_daemon_settings, restore_settings
+from soniqd.supervisor.budget import BudgetHandover
 from soniqd.supervisor.child import ChildHandover
 from soniqd.supervisor.generation import GenerationHandover
 from soniqd.supervisor.ledger import LedgerHandover
@@ -65,9 +66,11 @@ class Handover:
     tap_fd: int
     far_tap_fd: int
     control: OpenSocket
-    code: dict[str, str] = field(default_factory=dict)
-    soft_nofile: int | None = None
-    events: tuple[dict[str, Any], ...] = ()
+    code: dict[str, str]
+    soft_nofile: int | None
+    events: tuple[dict[str, Any], ...]
+    budget: BudgetHandover
+    memory_kills: int | None
 
 
 def describe(master: Master, *, control: OpenSocket, began_s: float, now_s: float) -> Handover:
@@ -95,24 +98,28 @@ def describe(master: Master, *, control: OpenSocket, began_s: float, now_s: floa
         code=master.reloads.code,
         soft_nofile=master.soft_nofile,
         events=master.ring.entries,
+        budget=master.budget.hand_over(),
+        memory_kills=master.postmortems.memory_kills.counted,
     )
 
 
 def outstanding(master: Master) -> str | None:
     """Name what is half done, if anything is: only the image that has begun it can end it."""
+    return next(_half_done(master), None)
+
+
+def _half_done(master: Master) -> Iterator[str]:
     supervision = master.supervision
-    for generation in master.generations.values():
-        if reason := generation.outstanding:
-            return reason
+    yield from (reason for each in master.generations.values() if (reason := each.outstanding))
+    yield from (f"{child.spec.slot} is about to start" for child in master.processes.values() if child.pid is None)
+    yield from (f"{', '.join(each.groups)} is being restarted" for each in supervision.roster.restarts)
+    yield from (f"{place.slot} is being replaced" for place in supervision.roster.places.values() if place.successor)
     if master.retiring:
-        return "a fork server is about to leave"
-    if starting := [child.spec.slot for child in master.processes.values() if child.pid is None]:
-        return f"{starting[0]} is about to start"
-    if supervision.roster.restarts:
-        return f"{', '.join(supervision.roster.restarts[0].groups)} is being restarted"
-    if being_replaced := [place.slot for place in supervision.roster.places.values() if place.successor]:
-        return f"{being_replaced[0]} is being replaced"
-    return None if supervision.settled else "a change is under way"
+        yield "a fork server is about to leave"
+    if master.postmortems.aborting:
+        yield "a hung process is being ended"
+    if not supervision.settled:
+        yield "a change is under way"
 
 
 def encode(handover: Handover) -> bytes:

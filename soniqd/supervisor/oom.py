@@ -33,6 +33,16 @@ class MemoryKills:
         self._samples: deque[int] = deque(maxlen=2)
         self.sample()
 
+    @property
+    def counted(self) -> int | None:
+        """The count that later ones are compared with; None if there is none."""
+        return self._samples[0] if self._samples else None
+
+    def resume(self, counted: int | None) -> None:
+        """Compare with the count of an earlier image of this process: what was killed meanwhile is seen, too."""
+        if counted is not None:
+            self._samples.appendleft(counted)
+
     def sample(self) -> None:
         """Look at the count; to be called every second or so."""
         count = self._count()

@@ -47,6 +47,11 @@ class Postmortems:
         self._findings: dict[str, Finding] = {}
         self._aborts: set[asyncio.Task[None]] = set()
 
+    @property
+    def aborting(self) -> bool:
+        """A hung child is being asked for its stacks before it is aborted."""
+        return bool(self._aborts)
+
     def abort(self, child: ChildProcess) -> None:
         """End a hung child: first it is asked for its stacks, then SIGABRT makes it dump those of its threads."""
         child.hung = True

@@ -93,6 +93,7 @@ class Reloads:
         self.config = config
         self.code: dict[str, str] = {}
         self.last: ReloadResult | None = None
+        self.beginning = 0
         self._notifier = notifier
         self._tell = tell
         self._attempts: dict[int, _Attempt] = {}
@@ -111,7 +112,11 @@ class Reloads:
         began_s = time.monotonic()
         emit(catalogue.RELOAD_STARTED, reason=reason)
         self._notifier.reloading()
-        await budget.refresh()
+        self.beginning += 1  # the supervision machine hears of it only after the next step
+        try:
+            await budget.refresh()
+        finally:
+            self.beginning -= 1
         try:
             settings = self._read_settings_again()
             plan = make_plan(settings)

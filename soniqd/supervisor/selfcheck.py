@@ -51,7 +51,7 @@ class SelfCheck:
     def __init__(self, reaper: Reaper) -> None:
         self._reaper = reaper
         self._loop = asyncio.get_running_loop()
-        self._pid: int | None = None
+        self._pidfd = -1
         self._errors = os.memfd_create("soniqd-self-check", os.MFD_CLOEXEC)
         self._socket, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.settimeout(LAST_ANSWER_TIMEOUT_S)
@@ -95,8 +95,11 @@ class SelfCheck:
     def close(self) -> None:
         """End the process."""
         self._socket.close()
-        if self._pid is not None:
-            self._reaper.signal(self._pid, signal.SIGKILL)
+        if self._pidfd >= 0:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            os.close(self._pidfd)
+            self._pidfd = -1
         if self._errors >= 0:
             os.close(self._errors)
             self._errors = -1
@@ -111,7 +114,7 @@ class SelfCheck:
             env=environment() | {SELF_CHECK_VARIABLE: str(far.fileno())},
         )
         process.returncode = 0  # the reaper waits for it, Popen must not
-        self._pid = process.pid
+        self._pidfd = os.pidfd_open(process.pid)
         self._reaper.watch(process.pid, self._note_exit)
 
     def _note_exit(self, cause: ExitCause) -> None:

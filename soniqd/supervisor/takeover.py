@@ -51,6 +51,8 @@ def resume(master: Master, handover: Handover) -> None:
     master.upgrades = handover.upgrades + 1
     master.reloads.last, master.reloads.code = handover.last_reload, handover.code
     master.ledger.resume(handover.ledger)
+    master.budget.resume(handover.budget)
+    master.postmortems.memory_kills.resume(handover.memory_kills)
     master.tap.replace(socket.socket(fileno=handover.tap_fd), socket.socket(fileno=handover.far_tap_fd))
     master.ring.fill(handover.events)
     for earlier in handover.generations:

@@ -106,15 +106,15 @@ class Upgrade:
     async def _leave(self, check: SelfCheck, began_s: float) -> NoReturn:
         master = self._master
         self._notifier.reloading("upgrading in place")
-        await self._let_go_of_the_database()
         try:
+            await self._let_go_of_the_database()
             await self._block_signals_in_a_quiet_moment()
             self._execute(check, began_s)
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
-            master.ledger.start()
-            master.waker.start()
-            self._notifier.ready()
+            if master.supervision.phase != "leaving":
+                self._take_up_the_database()
+                self._notifier.ready()
 
     # is it a good moment?
 
@@ -129,7 +129,7 @@ class Upgrade:
         supervision = self._master.supervision
         if supervision.phase != "running":
             raise ControlError(f"cannot upgrade: the daemon is {supervision.phase}")
-        if supervision.reloading:
+        if supervision.reloading or self._master.reloads.beginning:
             raise ControlError("cannot upgrade: a reload is under way: wait for its end, then try again")
         others = sorted(self._server().being_answered() - {COMMAND})
         if others:
@@ -154,7 +154,13 @@ class Upgrade:
             async with asyncio.timeout(_LET_GO_TIMEOUT_S):
                 await master.ledger.finish(_LAST_RELEASES_S)
                 await master.waker.close()
+                await master.budget.close()
                 await master.backend.close()
+
+    def _take_up_the_database(self) -> None:
+        self._master.ledger.start()
+        self._master.waker.start()
+        self._master.budget.start()
 
     # the last step: nothing here gives the loop a turn
 

@@ -59,7 +59,8 @@ class Waker:
         self._wake_ups: WakeUps | None = None
 
     def start(self) -> None:
-        """Begin to listen and to watch the clock."""
+        """Begin to listen and to watch the clock; also again, after both were stopped."""
+        self._due_s = 0.0
         self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._promote())]
 
     async def close(self) -> None:

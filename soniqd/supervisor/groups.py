@@ -80,11 +80,16 @@ class Groups:
             raise ControlError(f"cannot scale {group.name} to {processes}: {problem}")
         emit(catalogue.GROUP_SCALED, group=group.name, processes=processes, before=group.processes, reason=reason)
         self._master.tell(ev.Scale(group.name, processes))
+        if not supervision.reloading:  # whose end settles it
+            self._master.budget.settle()
 
     def _too_many(self, group: GroupPlan, processes: int) -> str | None:
         """Say which bound of database connections so many processes would not fit."""
         roster = self._master.supervision.roster
         plan = scaled_plan(roster.configured, {**roster.scaled, group.name: processes})
-        bound = self._master.reloads.settings.database.max_connections
+        settings = self._master.reloads.settings
+        bound = settings.database.max_connections
         problem = None if bound is None else bound_problem(plan_need(plan), bound)
-        return None if problem is None else f"[database] max_connections: {problem}"
+        if problem is not None:
+            return f"[database] max_connections: {problem}"
+        return self._master.budget.refusal(settings, plan)

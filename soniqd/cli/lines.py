@@ -39,11 +39,17 @@ def _parts(entry: Mapping[str, Any], *, colour: bool) -> Iterator[str]:
     level = _clean(entry.get("level"))
     yield _painted(_moment(entry.get("ts")), _DIM, on=colour)
     yield _painted(f"{level:<7}", _LEVELS.get(level, ""), on=colour)
-    yield f"{_clean(entry.get('source'))}[{_clean(entry.get('pid'))}]"
+    yield _source(entry)
     if (job_id := entry.get("job_id")) is not None:
         job = _clean(job_id)
         yield _painted(job, _JOBS[zlib.crc32(job.encode(errors="replace")) % len(_JOBS)], on=colour)
     yield _message(entry)
+
+
+def _source(entry: Mapping[str, Any]) -> str:
+    """Name the process that said it: the pid in an event of the daemon is of the process it speaks of."""
+    source, slot = _clean(entry.get("source")), _clean(entry.get("slot"))
+    return f"{source}[{_clean(entry.get('pid'))}]" if source == slot else source
 
 
 def _message(entry: Mapping[str, Any]) -> str:

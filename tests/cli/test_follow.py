@@ -148,7 +148,7 @@ def test_events_are_shown_and_that_is_all(events, soniqctl):
     del entry["stream"], entry["job_id"]
     events.first(entry)
     result = soniqctl("events")
-    assert result.stdout == "2026-11-22 12:00:00.123 WARNING soniqd[4711] default/1 died\n"
+    assert result.stdout == "2026-11-22 12:00:00.123 WARNING soniqd default/1 died\n"
     assert result.stderr == ""
     assert events.params[0] == {
         "follow": False,

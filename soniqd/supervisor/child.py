@@ -103,6 +103,7 @@ class ChildProcess:
     ) -> ChildProcess:
         """Go on with what an earlier image of the master described; to be adopted again."""
         child = cls(earlier.spec, loop, reaper, tap_fd=tap_fd, ends=_Ends.resume(earlier))
+        child.pid = earlier.pid
         child.state, child.requested_s, child.hung = earlier.state, earlier.requested_s, earlier.hung
         child.said_goodbye, child.farewell = earlier.said_goodbye, earlier.farewell
         child._received, child._unsent = earlier.received, earlier.unsent

@@ -20,13 +20,18 @@ def spread_limits(limits: Recycling, *, random: float) -> Recycling:
 
 
 def reached_limit(limits: Recycling, *, age_s: float, usage: Usage | None) -> str:
-    """Say in words which limit a child has reached; "" for none."""
+    """Say in words which limit a child has reached; "" for none.
+
+    Memory counts from the first job on: what a child holds before it, the next one would hold, too, and a limit that is
+    too small would replace idle children without end.
+    """
     if 0 < limits.max_age_s <= age_s:
         return f"{age_s:.0f} s"
     if usage is None:
         return ""
-    if 0 < limits.max_jobs <= usage.done + usage.failed:
-        return f"{usage.done + usage.failed} runs"
-    if usage.memory_bytes is not None and 0 < limits.max_memory_bytes <= usage.memory_bytes:
-        return f"{usage.memory_bytes / 2**20:.0f} MB of memory"
+    runs = usage.done + usage.failed
+    if 0 < limits.max_jobs <= runs:
+        return f"{runs} runs"
+    if runs and usage.memory_bytes is not None and 0 < limits.max_memory_bytes <= usage.memory_bytes:
+        return f"{runs} runs with {usage.memory_bytes / 10**6:.0f} MB of memory"
     return ""

@@ -212,6 +212,14 @@ def test_a_child_whose_own_memory_has_grown_is_replaced_and_one_not_measured_is_
     assert script.slots == [("mail/2", 1)]
 
 
+def test_memory_that_a_child_holds_before_its_first_job_is_no_reason_to_replace_it():
+    script = running(recycled(max_memory_bytes=1000))
+    script.tell(ev.Measured({"w2": ev.Usage(0, 0, 5000)}))
+    assert script.forks == []
+    script.tell(ev.Measured({"w2": ev.Usage(0, 1, 5000)}))
+    assert script.slots == [("mail/2", 1)]
+
+
 def test_an_old_child_is_replaced_when_its_time_has_come_without_any_other_event():
     script = running(recycled(max_age_s=60))
     assert script.machine.next_deadline_s() == script.now + 60

@@ -25,7 +25,7 @@ JOB_RESULT_DROPPED = Event(
     "job_result_dropped", WARNING, "{job_name} ({job_id}) is done, its result is not kept: {error}"
 )
 JOB_LEFT_BEHIND = Event(
-    "job_left_behind", WARNING, "{job_name} ({job_id}) does not end: its job is queued again, its code left behind"
+    "job_left_behind", WARNING, "{job_name} ({job_id}) does not end: its code is left behind, its job queued again"
 )
 JOB_ENDED_TOO_LATE = Event(
     "job_ended_too_late", WARNING, "{job_name} ({job_id}) ended after its job was given back: what it did is not kept"
@@ -160,7 +160,12 @@ JOBS_RELEASED = Event(
 LEFTOVERS_RELEASED = Event(
     "leftovers_released",
     WARNING,
-    "{workers} workers of an earlier soniqd on this host are gone: {requeued} jobs requeued, {dead_lettered} dead",
+    "{workers} workers of another soniqd on this host are gone: {requeued} jobs requeued, {dead_lettered} dead",
+)
+REMAINS_KILLED = Event(
+    "remains_killed",
+    WARNING,
+    "killed {count} processes that jobs of {slot}, whose worker {worker_id} and master are gone, had left running",
 )
 WORKERS_SWEPT = Event(
     "workers_swept", WARNING, "{workers} workers are lost: {requeued} jobs requeued, {dead_lettered} dead-lettered"
@@ -178,8 +183,8 @@ RELOAD_DONE = Event(
 RELOAD_CHANGED_NOTHING = Event(
     "reload_changed_nothing",
     INFO,
-    "reload done: neither code nor configuration has changed, all {kept} children stay; generation {generation} is "
-    'ready for the next ones, and "soniqctl reload --all" replaces them all the same',
+    "neither code nor configuration has changed, so all children stay, and the next ones come from generation "
+    '{generation}; "soniqctl reload --all" replaces them all the same',
 )
 CODE_CHANGED_UNASKED = Event(
     "code_changed_unasked",

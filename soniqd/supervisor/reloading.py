@@ -211,9 +211,9 @@ class Reloads:
     def _conclude(self, result: ReloadResult) -> ReloadResult:
         if result.error is not None:
             emit(catalogue.RELOAD_FAILED, generation=result.generation, error=result.error)
-        elif result.changes and is_idle(result.changes):
-            emit(catalogue.RELOAD_CHANGED_NOTHING, generation=result.generation, kept=result.kept)
         else:
+            if result.changes and is_idle(result.changes):
+                emit(catalogue.RELOAD_CHANGED_NOTHING, generation=result.generation)
             emit(catalogue.RELOAD_DONE, generation=result.generation, replaced=result.replaced, kept=result.kept)
         self.last = result
         if not self._attempts:

@@ -88,7 +88,7 @@ async def test_deploys_without_end_use_no_attempt_of_a_long_job(tmp_path, databa
         for deploy in range(1, 7):
             await daemon.eventually(lambda: len(runs(tmp_path)) == deploy)  # noqa: B023  called at once
             if deploy % 2:
-                await daemon.soniqctl("reload")
+                await daemon.soniqctl("reload", "--all")
             else:
                 await daemon.stop()
                 daemon.start()

@@ -54,17 +54,18 @@ async def test_a_worker_is_replaced_after_its_runs_and_every_job_runs_once(tmp_p
     out = tmp_path / "out"
     workers = {"processes": 2, "max_jobs": 40, "concurrency": 4}
     async with Daemon(tmp_path, jobs=JOBS, database_url=database_url, workers=workers) as daemon:
-        least, jobs = 1000, 600
-        await app.enqueue_many("mark", [{"path": str(out), "seconds": 0.02} for _ in range(jobs)])
-        while len(lines(out)) < jobs:
-            least = min(least, working(await daemon.status()))
-            await asyncio.sleep(0.02)
+        least, jobs = 1000, 0
+        while len({record["slot"] for record in daemon.log.find("child_recycled")}) < 2:
+            jobs += 100
+            await app.enqueue_many("mark", [{"path": str(out), "seconds": 0.02} for _ in range(100)])
+            while len(lines(out)) < jobs:
+                least = min(least, working(await daemon.status()))
+                await asyncio.sleep(0.02)
         assert least >= 2
-        assert {record["slot"] for record in daemon.log.find("child_recycled")} == {"default/1", "default/2"}
         assert daemon.log.find("child_died") == []
         await daemon.stop()
     assert len(lines(out)) == jobs
-    assert len(set(lines(out))) >= 4
+    assert len(set(lines(out))) >= 3
 
 
 async def test_a_recycled_workers_job_may_end_in_peace_beside_its_replacement(tmp_path, database_url, app: Soniq):

@@ -20,6 +20,7 @@ from soniqd.log.notify import Notifier
 from soniqd.model import WorkerId
 from soniqd.model.child import ExitCause
 from soniqd.policy.connections import MASTER_POOL
+from soniqd.policy.service import ServiceFacts
 from soniqd.policy.supervision import Supervision
 from soniqd.policy.supervision import effects as fx
 from soniqd.policy.supervision import events as ev
@@ -37,11 +38,11 @@ from soniqd.supervisor.reaper import Reaper
 from soniqd.supervisor.reloading import Rehearsal, ReloadResult, Reloads
 from soniqd.supervisor.restarting import Restarts
 from soniqd.supervisor.ring import Ring
+from soniqd.supervisor.service import Service, service_facts
 from soniqd.supervisor.tap import Tap
 from soniqd.supervisor.waker import Sleeper, Waker
 from soniqd.version import __version__
 
-TICK_INTERVAL_S = 1.0
 _LAST_RELEASES_S = 3.0
 
 
@@ -51,11 +52,13 @@ class Master:
     def __init__(
         self, settings: DaemonSettings, config: Path | None, *, notifier: Notifier, facts: Roster | None = None
     ) -> None:
-        self.reloads = Reloads(settings, config, notifier=notifier, tell=self.tell)
+        self.service = Service(notifier, facts=self._service_facts, after_upgrade=facts is not None)
+        self.reloads = Reloads(settings, config, tell=self.tell, on_change=self.service.look)
         self.restarts = Restarts(self.tell)
         self.started_at = time.time()
         self.started_s = time.monotonic()
         self.upgrades = 0
+        self.upgrading = False
         self.soft_nofile: int | None = None
         self.processes: dict[str, ChildProcess] = {}
         self.generations: dict[int, Generation] = {}
@@ -71,7 +74,6 @@ class Master:
             connect_timeout_s=database.connect_timeout,
             statement_timeout_s=database.statement_timeout,
         )
-        self._notifier = notifier
         self._loop = asyncio.get_running_loop()
         self.reaper = Reaper(self._loop)
         self.postmortems = Postmortems()
@@ -79,8 +81,6 @@ class Master:
         self.ring = Ring(self._loop, on_entry=self.tap.offer)
         self._finished: asyncio.Future[int] = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
-        self._announced = False
-        self._status = ""
         self._handling = False
         self._inbox: list[ev.Event] = []
         self.ledger = Ledger(
@@ -107,7 +107,7 @@ class Master:
         try:
             exit_code = await self._finished
         finally:
-            self._notifier.stopping()
+            self.service.look()
             ticks.cancel()
             await self._shut_down()
         emit(catalogue.DAEMON_STOPPED, exit_code=exit_code)
@@ -125,7 +125,6 @@ class Master:
         else:
             timeout_s = max((group.drain_timeout_s for group in self.supervision.roster.plan), default=0.0)
             emit(catalogue.DAEMON_STOPPING, reason=reason, timeout_s=timeout_s)
-            self._notifier.stopping("draining")
         self.tell(ev.Stop(now=now))
 
     async def reload(self, reason: str, *, everything: bool = False) -> ReloadResult:
@@ -158,7 +157,7 @@ class Master:
         finally:
             self._handling = False
         self._set_timer()
-        self._tell_status()
+        self.service.look()
 
     def _carry_out(self, effects: list[fx.Effect]) -> None:
         for effect in effects:
@@ -265,9 +264,6 @@ class Master:
         tasks = len(booted.tasks)
         emit(catalogue.GENERATION_BOOTED, generation=generation, tasks=tasks, import_s=booted.import_s)
         self.tell(ev.Booted(generation, self.reloads.booted(generation, booted, self.supervision.roster)))
-        if not self._announced:
-            self._announced = True
-            self._notifier.ready()
 
     def generation_boot_failed(self, generation: int, failed: wire.BootFailed | None, cause: str) -> None:
         """Give up, go back or try again, as the machine decides."""
@@ -319,6 +315,8 @@ class Master:
                 self.tell(ev.Ready(worker_id))
             case link.State():
                 self.tell(ev.Reported(worker_id))
+                if message.failed and self.supervision.reloading:  # code that fails its jobs must not fail many
+                    self.tell(ev.Measured({worker_id: ev.Usage(message.done, message.failed)}))
             case link.More():
                 self.waker.more(worker_id)
             case _:
@@ -344,13 +342,15 @@ class Master:
 
     async def _read_ticks(self) -> None:
         while True:
-            await asyncio.sleep(TICK_INTERVAL_S)
+            await asyncio.sleep(self.service.tick_interval_s)
             self.postmortems.memory_kills.sample()
             ticks = {worker_id: child.tick for worker_id, child in self.processes.items() if child.pid is not None}
             try:
                 self.tell(ev.Ticks(ticks))
             except Exception as error:  # noqa: BLE001  whatever it is, the watchdog must not end with it
                 emit(catalogue.DUTY_FAILED, exc_info=error, duty="watch for hung children", error=str(error))
+            else:
+                self.service.look(proof=True)
 
     def _reload_ended(self, effect: fx.ReloadEnded) -> None:
         self.reloads.ended(effect)
@@ -382,13 +382,14 @@ class Master:
 
     # leaving
 
-    def _tell_status(self) -> None:
-        if self._notifier.enabled:
-            running = sum(child.state.in_flight for child in self.processes.values())
-            status = f"{self.supervision.phase}: {len(self.processes)} children, {running} jobs running"
-            if status != self._status:
-                self._status = status
-                self._notifier.status(status)
+    def _service_facts(self) -> ServiceFacts:
+        return service_facts(
+            self.supervision,
+            self.reloads,
+            self.processes.values(),
+            database_up=self.ledger.up,
+            upgrading=self.upgrading,
+        )
 
     async def _shut_down(self) -> None:
         if self._timer is not None:

@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Protocol
 
 from soniqd.log.context import current_job_id
@@ -56,7 +57,7 @@ class TextFormat:
         self._colour = colour
 
     def __call__(self, record: logging.LogRecord) -> str:
-        moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
+        moment = _local_second(int(record.created))
         level = f"{record.levelname:<8}"
         if self._colour:
             level = f"{_COLOURS.get(_base_level(record.levelno), '')}{level}{_COLOUR_OFF}"
@@ -83,12 +84,12 @@ class JsonFormat:
         self._slot = slot
 
     def __call__(self, record: logging.LogRecord) -> str:
-        return json.dumps(self.entry(record), default=lambda value: redact(str(value))) + "\n"
+        return _to_json(self.entry(record)) + "\n"
 
     def entry(self, record: logging.LogRecord) -> dict[str, Any]:
         """Return what a line says, as plain JSON values."""
         entry: dict[str, Any] = {
-            "ts": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+            "ts": utc_text(record.created),
             "level": record.levelname,
             "event": getattr(record, "event", "log"),
             "message": redact(record.getMessage()),
@@ -106,6 +107,24 @@ class JsonFormat:
             entry["traceback"] = redact(trace)
         return entry
 
+
+def utc_text(seconds: float) -> str:
+    """Write an instant as in ``2026-11-22T14:40:01.123456Z``."""
+    whole, micros = divmod(round(seconds * 1_000_000), 1_000_000)
+    return f"{_utc_second(whole)}.{micros:06d}Z"
+
+
+@lru_cache(maxsize=1)
+def _utc_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+@lru_cache(maxsize=1)
+def _local_second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+_to_json = json.JSONEncoder(default=lambda value: redact(str(value))).encode
 
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 

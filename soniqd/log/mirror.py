@@ -13,12 +13,12 @@ import json
 import logging
 import os
 import socket
+import time
 from collections.abc import Collection, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from soniqd.log import printed
-from soniqd.log.formats import JsonFormat
+from soniqd.log.formats import JsonFormat, utc_text
 from soniqd.log.redact import redact
 
 MOST_BYTES = 64 * 1024
@@ -96,7 +96,7 @@ class Mirror(logging.Handler):
 def lost_entry(count: int, *, slot: str | None = None) -> dict[str, Any]:
     """Stand for lines that were lost between a process and its follower."""
     return {
-        "ts": datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "ts": utc_text(time.time()),
         "level": "WARNING",
         "event": LINES_LOST,
         "message": f"{count} {'line was' if count == 1 else 'lines were'} too fast to follow and left out here",
@@ -116,7 +116,7 @@ def encode_entry(entry: Mapping[str, Any], *, most_bytes: int = MOST_BYTES) -> b
 
 
 def _dump(entry: Mapping[str, Any]) -> bytes:
-    return json.dumps(entry, separators=(",", ":"), default=lambda value: redact(str(value))).encode()
+    return _to_json(entry).encode()
 
 
 def _shortened(value: Any, longest: int) -> Any:
@@ -126,6 +126,9 @@ def _shortened(value: Any, longest: int) -> Any:
         return value
     half = longest // 2
     return f"{text[:half]} [... {len(text) - 2 * half} characters ...] {text[-half:]}"
+
+
+_to_json = json.JSONEncoder(separators=(",", ":"), default=lambda value: redact(str(value))).encode
 
 
 def _loggers() -> tuple[logging.Logger, logging.Logger]:

@@ -24,6 +24,7 @@ import io
 import logging
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from threading import get_ident
@@ -72,6 +73,9 @@ class LineWriter(io.BufferedIOBase):
             self._pass_on(chunk)
             return len(chunk)
         writer = (current_job_id(), get_ident())
+        if chunk == b"\n":  # the second half of most calls of print()
+            self._log_line(bytes(self._begun.pop(writer, b"")))
+            return 1
         end = chunk.rfind(b"\n") + 1
         if end:
             begun = self._begun.pop(writer, b"")
@@ -115,8 +119,11 @@ class LineWriter(io.BufferedIOBase):
             rest = rest[os.write(self._fd, rest) :]
 
     def _begin(self, writer: _Writer, data: bytes) -> None:
-        begun = self._begun.setdefault(writer, bytearray())
-        begun += data
+        begun = self._begun.get(writer)
+        if begun is None:
+            begun = self._begun[writer] = bytearray(data)
+        else:
+            begun += data
         if b"\r" in data:
             del begun[: begun.rfind(b"\r", 0, -1) + 1]
         while len(begun) > MOST_BYTES:
@@ -143,13 +150,30 @@ class LineWriter(io.BufferedIOBase):
         self._log(line)
 
     def _log(self, text: bytes, *, goes_on: bool = False) -> None:
-        record = logging.LogRecord(
-            self._stream, logging.INFO, "", 0, text.decode("utf-8", "backslashreplace"), None, None
-        )
-        record.event = PRINTED
-        record.fields = {"stream": self._stream, "goes_on": True} if goes_on else {"stream": self._stream}
+        record = _PrintedLine(self._stream, text.decode("utf-8", "backslashreplace"), goes_on=goes_on)
         for outlet in self.outlets:
             outlet.handle(record)
+
+
+class _PrintedLine(logging.LogRecord):
+    """A record with what our own handlers look at, and nothing else: to find out the rest takes longer than print()."""
+
+    def __init__(self, stream: str, text: str, *, goes_on: bool) -> None:  # not LogRecord's, on purpose
+        self.name = stream
+        self.msg = text
+        self.args = None
+        self.levelno = logging.INFO
+        self.levelname = "INFO"
+        self.pathname = ""
+        self.lineno = 0
+        self.exc_info = None
+        self.exc_text = None
+        self.stack_info = None
+        self.created = time.time()
+        self.msecs = self.created % 1 * 1000
+        self.process = os.getpid()
+        self.event = PRINTED
+        self.fields = {"stream": stream, "goes_on": True} if goes_on else {"stream": stream}
 
 
 def prepare() -> None:

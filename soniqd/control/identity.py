@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 from soniqd.model import ProcessIdentity
 
+_GROUP_FIELD = 5
 _START_TICKS_FIELD = 22
 _DEAD_STATES = frozenset("ZXx")
 
@@ -28,6 +30,28 @@ def current_identity() -> ProcessIdentity:
         pid=pid,
         start_ticks=_start_ticks(stat) if stat else 0,
     )
+
+
+def identity_of(pid: int) -> ProcessIdentity | None:
+    """Return the identity of another process of this pid namespace; None if there is none to be seen."""
+    stat = _read_stat(pid)
+    return replace(current_identity(), pid=pid, start_ticks=_start_ticks(stat)) if stat else None
+
+
+def group_members(leader: ProcessIdentity) -> list[ProcessIdentity]:
+    """Return the living processes of the process group that a dead process of *this* pid namespace led.
+
+    While a group has members, its number is given to no other process (credentials(7)): if there is a process with
+    the leader's pid, the group is not the one that is asked for.
+    """
+    if _is_running(_read_stat(leader.pid)):
+        return []
+    members = []
+    for name in os.listdir("/proc"):  # noqa: PTH208  names are all that is needed of some hundred entries
+        stat = _read_stat(int(name)) if name.isdigit() else []
+        if _is_running(stat) and _group(stat) == leader.pid and _start_ticks(stat) >= leader.start_ticks:
+            members.append(replace(leader, pid=int(name), start_ticks=_start_ticks(stat)))
+    return members
 
 
 def machine_id() -> str:
@@ -66,8 +90,16 @@ def _read_stat(pid: int) -> list[str]:
     return _read_text(f"/proc/{pid}/stat").rpartition(")")[2].split()
 
 
+def _is_running(stat: list[str]) -> bool:
+    return bool(stat) and _state(stat) not in _DEAD_STATES
+
+
 def _state(stat: list[str]) -> str:
     return stat[0]
+
+
+def _group(stat: list[str]) -> int:
+    return int(stat[_GROUP_FIELD - 3])
 
 
 def _start_ticks(stat: list[str]) -> int:

@@ -20,11 +20,12 @@ the deadline           a drain that overruns it is cut short with exit code 75: 
 SIGINT, SIGHUP         nothing: they are the master's
 =====================  =========================================================================================
 
-Exit codes: 0 left in good order, 70 internal error, 75 overran its deadline, 78 the configuration cannot work.
+Exit codes: 0 left in good order, 70 internal error, 75 left with jobs still held, 78 the configuration cannot work.
 
 Failure model: a database that is away or not set up yet is waited for, never a reason to exit. A master that reads
 nothing cannot stall a child (:mod:`soniqd.roles.link`). A handler thread that never ends does not keep the process:
-its job was released under its fence, and the process ends in ``os._exit``.
+its job stays held until the process has ended, in ``os._exit`` with code 75, and the master gives it back only then:
+before, it would run twice at once. An orphan's is given back by the next master of the host, or another one there.
 """
 
 from soniqd.roles.child import preload, run_child

@@ -14,7 +14,9 @@ import uvloop
 from soniqd.backends import StorageBackend
 from soniqd.control import link as wire
 from soniqd.control.fork import ChildDescriptors
+from soniqd.control.identity import identity_of
 from soniqd.control.memory import ChildMemory
+from soniqd.control.peer import Peer
 from soniqd.errors import ConfigurationError, DatabaseError
 from soniqd.log import catalogue, emit
 from soniqd.log.redact import redact
@@ -124,6 +126,7 @@ class Child:
             observe=self._activity,
         )
         self._mirroring = mirroring
+        self._master = identity_of(Peer.of(link).pid)
         self._link = Link(link, loop, on_message=self._obey, on_lost=self._orphaned)
         self._reporter = Reporter(spec, loop, observe=self._state, send=self._link.send)
 
@@ -161,13 +164,13 @@ class Child:
             emit(catalogue.CHILD_OVERDUE, slot=self._spec.slot, unfinished=self._state().in_flight)
             return _EX_TEMPFAIL
         await self._unless(self._overdue, backend.close())
-        return _EX_OK
+        return _EX_TEMPFAIL if isinstance(self._work, Worker) and self._work.left_behind else _EX_OK
 
     def _make_work(self, backend: StorageBackend) -> Work:
         work: Work
         match self._spec.role:
             case "worker":
-                worker = make_worker(self._spec, self._settings, self._jobs, backend, self._memory)
+                worker = make_worker(self._spec, self._settings, self._jobs, backend, self._memory, master=self._master)
                 worker.on_more = self._tell_more
                 work = worker
             case "scheduler":

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import platform
+from typing import Any
 
 from soniqd.backends import StorageBackend
 from soniqd.control.identity import current_identity
 from soniqd.errors import PoolTooSmallError
-from soniqd.model import WorkerId, WorkerRecord
+from soniqd.model import ProcessIdentity, WorkerId, WorkerRecord
 from soniqd.model.child import ChildSpec
 from soniqd.policy.pool import pool_problem
 from soniqd.roles.graces import Graces
@@ -19,9 +20,18 @@ from soniqd.worker.board import Board
 
 
 def make_worker(
-    spec: ChildSpec, settings: DaemonSettings, jobs: LoadedJobs, backend: StorageBackend, board: Board
+    spec: ChildSpec,
+    settings: DaemonSettings,
+    jobs: LoadedJobs,
+    backend: StorageBackend,
+    board: Board,
+    *,
+    master: ProcessIdentity | None,
 ) -> Worker:
-    """Make the worker of this process, whose backend serves its handlers, too; raises PoolTooSmallError."""
+    """Make the worker of this process, whose backend serves its handlers, too; raises PoolTooSmallError.
+
+    It registers with its ``master`` (None: gone already), so that others on this host leave it to that one.
+    """
     _check_pool(spec, settings, backend)
     for app in jobs.apps:
         app.use_backend(backend)
@@ -29,7 +39,7 @@ def make_worker(
         backend=backend,
         tasks=jobs.tasks,
         hooks=jobs.hooks,
-        record=_record(spec),
+        record=_record(spec, master),
         options=_options(spec, settings),
         metrics_sink=jobs.metrics_sink,
         retry_policy=jobs.retry_policy,
@@ -50,7 +60,10 @@ def _check_pool(spec: ChildSpec, settings: DaemonSettings, backend: StorageBacke
         raise PoolTooSmallError(f"{problem}: raise [database] pool_max_size or lower the group's concurrency")
 
 
-def _record(spec: ChildSpec) -> WorkerRecord:
+def _record(spec: ChildSpec, master: ProcessIdentity | None) -> WorkerRecord:
+    metadata: dict[str, Any] = {"generation": spec.generation, "python": platform.python_version()}
+    if master is not None:
+        metadata["master"] = {"pid": master.pid, "start_ticks": master.start_ticks}
     return WorkerRecord(
         id=WorkerId(spec.worker_id),
         process=current_identity(),
@@ -59,7 +72,7 @@ def _record(spec: ChildSpec) -> WorkerRecord:
         version=__version__,
         supervised=True,
         slot=spec.slot,
-        metadata={"generation": spec.generation, "python": platform.python_version()},
+        metadata=metadata,
     )
 
 

@@ -6,7 +6,8 @@ It imports no job code and no worker code. Its parts:
 ``generation``  a fork server: boot, fork, retire
 ``child``       one child: link, tick memory, pid
 ``reaper``      child subreaper, pidfds, exits
-``ledger``      duties towards the database: heartbeats, releases, leftovers, sweep, pruning
+``ledger``      duties towards the database: heartbeats, releases, sweep, pruning
+``leftovers``   workers of other masters of this host: the dead ones' jobs, the living ones' end
 ``waker``       the host's one subscription; wakes one worker per piece of work; promotes what is due
 ``reloading``   reloads: which settings a generation has, how an attempt ended
 ``commands``    what soniqctl may ask

@@ -1,15 +1,14 @@
 """The master's duties towards the database, none of which may stop the master when the database is away.
 
 *Heartbeats* for all ready workers in one statement; *releases* of the jobs of dead incarnations, remembered until they
-are written; *leftovers* of earlier masters on this host, settled at the start and whenever one of their processes
-ends; the *sweep* for workers of lost hosts; *pruning*. Each duty runs in its own turn, so that a slow one delays no
-release. A duty that finds the database away says so once, and all of them go on when it is back.
+are written; *leftovers* of other masters on this host, settled at the start and whenever one of their processes ends
+(leftovers.py); the *sweep* for workers of lost hosts; *pruning*. Each duty runs in its own turn, so that a slow one
+delays no release. A duty that finds the database away says so once, and all of them go on when it is back.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -18,13 +17,13 @@ from random import random
 from typing import Literal
 
 from soniqd.backends import StorageBackend
-from soniqd.control.identity import current_identity, is_alive
+from soniqd.control.identity import current_identity
 from soniqd.errors import DatabaseUnavailableError, SoniqError
 from soniqd.log import catalogue, emit
 from soniqd.log.redact import redact
-from soniqd.model import JobId, ProcessIdentity, WorkerId
-from soniqd.policy.leftovers import decide_leftovers
+from soniqd.model import JobId, WorkerId
 from soniqd.policy.sweep import BeatRecord
+from soniqd.supervisor.leftovers import ForeignWorkers
 
 _RETRY_FIRST_S = 0.1
 _RETRY_MAX_S = 2.0
@@ -76,12 +75,16 @@ class Ledger:
         self._beats = BeatRecord(times.heartbeat_interval_s)
         self._living = living
         self._on_disowned = on_disowned
-        self._here: ProcessIdentity = current_identity()
         self._releases: dict[WorkerId, PendingRelease] = {}
         self._release_asked = asyncio.Event()
         self._all_released = asyncio.Event()
         self._leftovers_asked = asyncio.Event()
-        self._watched: dict[int, int] = {}
+        self._foreign = ForeignWorkers(
+            backend,
+            current_identity(),
+            mine=lambda: {*self._living(), *self._releases},
+            on_ended=self._leftovers_asked.set,
+        )
         self._tasks: list[asyncio.Task[None]] = []
         self._succeeded_s = 0.0
         self.up: bool | None = None
@@ -136,10 +139,7 @@ class Ledger:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for pidfd in self._watched.values():
-            asyncio.get_running_loop().remove_reader(pidfd)
-            os.close(pidfd)
-        self._watched.clear()
+        self._foreign.close()
 
     async def _repeat(
         self, name: str, duty: Callable[[], Awaitable[float | None]], asked: asyncio.Event | None
@@ -234,53 +234,12 @@ class Ledger:
             )
 
     async def _settle_leftovers(self) -> float:
-        """Release what earlier masters of this host left, and watch those of their children that still run."""
         await self._backend.open()
-        leftovers = await self._backend.host_leftovers(self._here.machine_id, self._here.hostname)
-        self._note_up()
-        mine = {*self._living(), *self._releases}
-        workers = [worker for worker in leftovers.workers if worker.id not in mine]
-        dead = decide_leftovers(
-            workers, here=self._here, alive=is_alive, heartbeat_interval_s=self.times.heartbeat_interval_s
+        await self._foreign.settle(
+            heartbeat_interval_s=self.times.heartbeat_interval_s, max_crashes=self.times.max_crashes
         )
-        for worker in workers:
-            if worker.id not in dead:
-                self._watch_foreign(worker.process)
-        if dead:
-            report = await self._backend.release_workers(
-                list(dead),
-                cause="crash",
-                max_crashes=self.times.max_crashes,
-                error="the worker's host process is gone",
-            )
-            emit(
-                catalogue.LEFTOVERS_RELEASED,
-                workers=len(dead),
-                requeued=len(report.requeued),
-                dead_lettered=len(report.dead_lettered),
-            )
+        self._note_up()
         return self.times.sweep_interval_s
-
-    def _watch_foreign(self, process: ProcessIdentity) -> None:
-        """Settle again the moment this process ends, though it is no child of this master (pidfd_open(2))."""
-        same_pids = (process.boot_id, process.pid_namespace) == (self._here.boot_id, self._here.pid_namespace)
-        if not same_pids or process.pid in self._watched:
-            return
-        try:
-            pidfd = os.pidfd_open(process.pid)
-        except ProcessLookupError:
-            self._leftovers_asked.set()  # it has ended since it was looked at
-            return
-        except OSError:
-            return
-        self._watched[process.pid] = pidfd
-        asyncio.get_running_loop().add_reader(pidfd, self._foreign_ended, process.pid)
-
-    def _foreign_ended(self, pid: int) -> None:
-        pidfd = self._watched.pop(pid)
-        asyncio.get_running_loop().remove_reader(pidfd)
-        os.close(pidfd)
-        self._leftovers_asked.set()
 
     async def _sweep(self) -> float:
         wait_s = self._beats.steady_in_s(time.clock_gettime(time.CLOCK_BOOTTIME))

@@ -23,7 +23,8 @@ What holds:
   claim whose answer was lost is found again (claimer.py).
 * No job is retried while its code still runs here (run.py).
 * A drain ends at its deadline, whatever handlers do: async ones are cancelled, all that is left is given back without
-  using an attempt, and threads that do not end are left behind as daemon threads.
+  using an attempt, and threads that do not end are left behind as daemon threads. Under a master the jobs of those
+  stay held: it gives them back when the process, and the thread with it, has ended.
 * Losing the database stops nothing that runs; it is noticed by every part at once and tried again together (outage.py).
 """
 

@@ -159,16 +159,24 @@ class Executor:
         for run in self.running():
             run.interrupt()
 
-    def abandon(self) -> int:
-        """Give back the jobs of runs that do not end, and leave those behind; return how many."""
-        runs = tuple(self._running)
-        for run in runs:
+    def abandon(self, *, give_back: bool) -> int:
+        """Leave runs that do not end behind; return how many of their jobs stay held.
+
+        Nothing but the end of the process ends code in a thread. So without ``give_back`` the jobs stay with this
+        worker, for whoever sees that end: given back before it, they would begin again elsewhere while they still run.
+        """
+        held = 0
+        for run in self.running():
             run.abandoned = True
             emit(catalogue.JOB_LEFT_BEHIND, job_id=run.job.fence.job_id, job_name=run.job.name)
-            self._settle(run, run.ending or Interrupted())
+            if run.ending is not None or give_back:
+                self._settle(run, run.ending or Interrupted())
+            else:
+                held += 1
+                del self._running[run]
             if run.handle is not None:
                 run.handle.cancel()
-        return len(runs)
+        return held
 
     async def wait_ended(self, left_s: Callable[[], float], *, threads_too: bool = True) -> None:
         """Wait until nothing runs, with or without what runs in threads, or ``left_s()`` is used up."""

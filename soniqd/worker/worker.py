@@ -71,6 +71,7 @@ class Worker:
         self._change_timer: asyncio.TimerHandle | None = None
         self._changed_since = False
         self._unfinished = 0
+        self._left_behind = 0
         self._metrics = GuardedMetrics(metrics_sink or NullMetricsSink())
         self._reports = Reports(self._metrics)
         self._outage = Outage(worker_id=record.id, on_change=self._changed, longest_s=options.error_retry_s)
@@ -139,8 +140,13 @@ class Worker:
 
     @property
     def unfinished(self) -> int:
-        """Jobs that the drain cut short and gave back."""
+        """Jobs that the drain cut short."""
         return self._unfinished
+
+    @property
+    def left_behind(self) -> int:
+        """Jobs still held whose code goes on until the process ends: whoever supervises it gives them back then."""
+        return self._left_behind
 
     async def run(self) -> None:
         """Work until drained; raises SchemaError if the database has no tables to work with.
@@ -322,31 +328,34 @@ class Worker:
 
     async def _finish(self, claiming: asyncio.Task[None]) -> None:
         """Carry the drain out: wait, cut short, give back, write, mark as stopped."""
-        await self._mark_stopping()
+        if self._executor.in_flight:
+            await self._mark_stopping(min(self._options.cancel_grace_s, self._left_s()))
         await self._executor.wait_ended(self._left_s)
         if self._executor.in_flight:
             self._unfinished = self._executor.in_flight
             self._executor.interrupt()
             end = time.monotonic() + self._options.cancel_grace_s
             await self._executor.wait_ended(lambda: end - time.monotonic(), threads_too=False)
-            self._executor.abandon()
+            self._left_behind = self._executor.abandon(give_back=not self._record.supervised)
         await asyncio.wait([claiming], timeout=self._options.cancel_grace_s)
         claiming.cancel()
         written = await self._completer.wait_empty(self._options.write_grace_s)
         if not written:
             emit(catalogue.OUTCOMES_UNWRITTEN, count=self._completer.backlog, worker_id=self._record.id)
-        await self._mark_stopped(self._options.write_grace_s if written else 0.0)
+        if self._left_behind:
+            await self._mark_stopping(self._options.cancel_grace_s)
+        else:
+            await self._mark_stopped(self._options.write_grace_s if written else 0.0)
         self._changed()
 
     def _left_s(self) -> float:
         assert self._drain_at is not None
         return self._drain_at - time.monotonic()
 
-    async def _mark_stopping(self) -> None:
+    async def _mark_stopping(self, timeout_s: float) -> None:
         """Show the drain to others; it goes on without that."""
-        if not self._executor.in_flight or self._left_s() <= 0 or self._outage.is_on:
+        if timeout_s <= 0 or self._outage.is_on:
             return
-        timeout_s = min(self._options.cancel_grace_s, self._left_s())
         with contextlib.suppress(DatabaseError, TimeoutError):
             await _within(timeout_s, self._backend.set_worker_status([self._record.id], WorkerStatus.STOPPING))
 

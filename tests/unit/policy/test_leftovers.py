@@ -1,6 +1,9 @@
 from dataclasses import replace
+from typing import Any
 
-from soniqd.model import ProcessIdentity, WorkerId, WorkerRecord
+import pytest
+
+from soniqd.model import ProcessIdentity, WorkerId, WorkerRecord, WorkerStatus
 from soniqd.policy.leftovers import decide_leftovers
 
 HERE = ProcessIdentity("machine", "host", "boot", pid_namespace=1, pid=10, start_ticks=5)
@@ -12,8 +15,12 @@ def a_worker(*, age_s: float | None = 0.0, **process) -> WorkerRecord:
 
 
 def decide(worker: WorkerRecord, *, alive: bool = False, heartbeat_interval_s: float = 5.0) -> bool:
-    dead = decide_leftovers([worker], HERE, alive=lambda _: alive, heartbeat_interval_s=heartbeat_interval_s)
-    return dead == ("w",)
+    decision = decide_leftovers([worker], HERE, alive=lambda _: alive, heartbeat_interval_s=heartbeat_interval_s)
+    return decision.crashed == (worker,)
+
+
+def mastered(worker: WorkerRecord, *, pid: int, start_ticks: int = 700) -> WorkerRecord:
+    return replace(worker, metadata={"master": {"pid": pid, "start_ticks": start_ticks}})
 
 
 def test_a_dead_process_of_this_namespace_is_dead_at_once():
@@ -50,5 +57,33 @@ def test_a_worker_of_another_boot_without_a_known_heartbeat_is_left_to_the_sweep
 
 def test_only_the_dead_of_several_are_named():
     living, dead = a_worker(), replace(a_worker(), id=WorkerId("d"), process=replace(HERE, pid=78))
-    answer = decide_leftovers([living, dead], HERE, alive=lambda p: p.pid == 77, heartbeat_interval_s=5)
-    assert answer == ("d",)
+    decision = decide_leftovers([living, dead], HERE, alive=lambda p: p.pid == 77, heartbeat_interval_s=5)
+    assert (decision.crashed, decision.awaited) == ((dead,), (living.process,))
+
+
+def test_a_dead_worker_whose_master_lives_is_left_to_it_until_that_ends_too():
+    worker = mastered(a_worker(), pid=50)
+    decision = decide_leftovers([worker], HERE, alive=lambda p: p.pid == 50, heartbeat_interval_s=5)
+    assert decision.crashed == ()
+    assert [(process.pid, process.start_ticks) for process in decision.awaited] == [(50, 700)]
+
+
+def test_a_dead_worker_whose_master_is_dead_too_is_released():
+    assert decide(mastered(a_worker(), pid=50))
+
+
+def test_a_dead_worker_of_the_master_that_asks_is_released():
+    worker = mastered(a_worker(), pid=HERE.pid, start_ticks=HERE.start_ticks)
+    decision = decide_leftovers([worker], HERE, alive=lambda p: p.pid == HERE.pid, heartbeat_interval_s=5)
+    assert decision.crashed == (worker,)
+
+
+def test_a_worker_that_drained_when_it_ended_crashed_nothing():
+    worker = replace(a_worker(), status=WorkerStatus.STOPPING)
+    decision = decide_leftovers([worker], HERE, alive=lambda _: False, heartbeat_interval_s=5)
+    assert (decision.crashed, decision.interrupted) == ((), (worker,))
+
+
+@pytest.mark.parametrize("master", [None, "50", {}, {"pid": "50", "start_ticks": 1}, {"pid": 50}])
+def test_what_is_no_master_counts_as_none(master: Any):
+    assert decide(replace(a_worker(), metadata={"master": master}))

@@ -44,7 +44,7 @@ def test_a_first_boot_that_fails_by_accident_ends_with_the_internal_exit_code():
     assert script.finish == [70]
 
 
-@pytest.mark.parametrize("code", [0, 78])
+@pytest.mark.parametrize("code", [0, 75, 78])
 def test_a_worker_that_vanishes_without_a_goodbye_has_crashed_whatever_its_exit_code(code):
     script = running(ONE)
     script.tell(ev.Exited("w1", ExitCause(code=code), announced=False), after=1)
@@ -71,9 +71,10 @@ def test_a_dead_workers_jobs_are_released_as_a_crash_before_its_replacement_is_f
     assert kinds.index(fx.Release) < kinds.index(fx.Fork)
 
 
-def test_a_worker_that_left_cleanly_by_itself_is_replaced_without_a_crash():
+@pytest.mark.parametrize("code", [0, 75])
+def test_a_worker_that_left_in_good_order_by_itself_is_replaced_without_a_crash(code):
     script = running(ONE)
-    script.tell(ev.Exited("w1", CLEAN), after=60)
+    script.tell(ev.Exited("w1", ExitCause(code=code)), after=60)
     assert script.releases == [("w1", "interrupted")]
     assert script.forks == ["w2"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -16,7 +17,7 @@ from soniqd.backends import SweepReport
 from soniqd.backends.memory import MemoryBackend
 from soniqd.control.identity import current_identity
 from soniqd.errors import DatabaseError, DatabaseUnavailableError
-from soniqd.model import JobId, NewJob, WorkerId, WorkerRecord
+from soniqd.model import Done, JobId, NewJob, WorkerId, WorkerRecord
 from soniqd.supervisor.ledger import Ledger, LedgerTimes, PendingRelease
 from tests.support.processes import Process, find_process
 from tests.support.waiting import eventually
@@ -31,6 +32,7 @@ class Flaky(MemoryBackend):
         super().__init__()
         self.away = False
         self.heartbeats: list[list[WorkerId]] = []
+        self.looked = 0
 
     async def release_workers(self, *args: Any, **kwargs: Any) -> Any:
         self._check()
@@ -46,6 +48,7 @@ class Flaky(MemoryBackend):
 
     async def host_leftovers(self, machine_id: str, hostname: str) -> Any:
         self._check()
+        self.looked += 1
         return await super().host_leftovers(machine_id, hostname)
 
     async def sweep(self, **kwargs: Any) -> Any:
@@ -66,21 +69,44 @@ class Host:
         self.disowned: list[WorkerId] = []
         self.ledger = Ledger(self.backend, TIMES, living=lambda: list(self.living), on_disowned=self.disowned.append)
 
-    async def worker(self, *, pid: int | None = None, start_ticks: int = 1, alive: bool = True) -> WorkerId:
+    async def worker(
+        self, *, pid: int | None = None, start_ticks: int = 1, alive: bool = True, master: Process | None = None
+    ) -> WorkerId:
         """Register a worker of this host that holds one job; without a pid it is this very process."""
         worker_id = WorkerId(str(uuid.uuid4()))
         here = current_identity()
         process = here if pid is None else replace(here, pid=pid, start_ticks=start_ticks)
         await self.backend.open()
-        await self.backend.register_worker(WorkerRecord(worker_id, process, queues=(), concurrency=1), names=["job"])
+        known = {} if master is None else {"master": {"pid": master.pid, "start_ticks": master.start_ticks}}
+        record = WorkerRecord(worker_id, process, queues=(), concurrency=1, metadata=known)
+        await self.backend.register_worker(record, names=["job"])
         await self.backend.enqueue([NewJob(JobId(str(uuid.uuid4())), "job", "{}")])
         assert await self.backend.claim(worker_id, names=["job"], queues=None, limit=1)
         if alive:
             self.living.append(worker_id)
         return worker_id
 
+    async def has_no_workers(self) -> bool:
+        return await self.backend.list_workers() == []
+
     async def queued(self) -> int:
         return sum(row["queued"] for row in await self.backend.queue_stats())
+
+
+def a_dead_leader_with_a_member() -> tuple[Process, Process]:
+    """A process that led a group and was killed, and the one that it had started, which is still there."""
+    leader = subprocess.Popen(
+        ["/bin/sh", "-c", "sleep 600 >/dev/null & echo $!; wait"], stdout=subprocess.PIPE, process_group=0
+    )
+    assert leader.stdout is not None
+    with leader.stdout:
+        member = find_process(int(leader.stdout.readline()))
+    led_by = find_process(leader.pid)
+    assert member is not None
+    assert led_by is not None
+    leader.kill()
+    leader.wait()
+    return led_by, member
 
 
 @pytest.fixture
@@ -155,10 +181,52 @@ async def test_own_living_workers_are_no_leftovers(host):
 async def test_an_orphan_that_still_lives_keeps_its_job_until_it_ends(host, stranger):
     await host.worker(pid=stranger.pid, start_ticks=stranger.start_ticks, alive=False)
     host.ledger.start()
-    await eventually(lambda: stranger.pid in host.ledger._watched)
+    await eventually(lambda: stranger.pid in host.ledger._foreign.awaited)
     assert await host.queued() == 0
     stranger.kill()
     await eventually(host.queued)
+
+
+async def test_a_dead_worker_of_another_living_master_is_released_only_after_that_ends(host, stranger):
+    await host.worker(pid=2**22 - 3, alive=False, master=stranger)
+    host.ledger.start()
+    await eventually(lambda: stranger.pid in host.ledger._foreign.awaited)
+    await eventually(lambda: host.backend.looked > 3)
+    assert await host.queued() == 0
+    stranger.kill()
+    await eventually(host.queued)
+
+
+async def test_what_a_dead_workers_jobs_left_running_is_ended_before_they_are_given_back(host, monkeypatch):
+    leader, member = a_dead_leader_with_a_member()
+    alive_at_release: list[bool] = []
+    real = host.backend.release_workers
+
+    async def release_workers(workers: Any, **kwargs: Any) -> Any:
+        alive_at_release.append(member.alive)
+        return await real(workers, **kwargs)
+
+    monkeypatch.setattr(host.backend, "release_workers", release_workers)
+    try:
+        await host.worker(pid=leader.pid, start_ticks=leader.start_ticks, alive=False)
+        host.ledger.start()
+        await eventually(host.queued)
+        assert alive_at_release == [False]
+    finally:
+        member.kill()
+
+
+async def test_what_a_worker_without_jobs_left_running_is_left_alone(host):
+    leader, member = a_dead_leader_with_a_member()
+    try:
+        worker_id = await host.worker(pid=leader.pid, start_ticks=leader.start_ticks, alive=False)
+        [job] = await host.backend.claims_of(worker_id)
+        await host.backend.complete([Done(job.fence, result_json=None, result_ttl_s=0)])
+        host.ledger.start()
+        await eventually(host.has_no_workers)
+        assert member.alive
+    finally:
+        member.kill()
 
 
 async def test_a_defect_in_a_duty_is_told_and_does_not_end_it(host, caplog, monkeypatch):

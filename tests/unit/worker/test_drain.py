@@ -148,6 +148,26 @@ async def test_a_thread_that_does_not_end_is_left_behind_and_its_job_queued(rig:
     release.set()
 
 
+async def test_a_supervised_worker_keeps_the_job_of_a_thread_that_does_not_end_for_its_master_to_give_back(rig: Rig):
+    started, release = threading.Event(), threading.Event()
+
+    def endless():
+        started.set()
+        release.wait(30)
+
+    rig.task(endless)
+    rig.supervised = True
+    job_id = await rig.enqueue("endless")
+    worker, task = await start(rig)
+    await eventually(started.is_set)
+    worker.drain(0)
+    await asyncio.wait_for(task, 5)
+    assert (await rig.status(job_id), worker.left_behind) == ("processing", 1)
+    [known] = await rig.memory.list_workers()
+    assert known.status is WorkerStatus.STOPPING
+    release.set()
+
+
 async def test_a_job_whose_handler_has_returned_is_done_though_its_hooks_are_cut_short(rig: Rig):
     in_hook = asyncio.Event()
 

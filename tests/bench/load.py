@@ -63,6 +63,9 @@ def hold(seconds: float, context: JobContext):
 '''
 """``wait`` waits in the loop, ``hold`` in a thread, where nothing can cut it short but the end of its process."""
 
+Moment = tuple[float, float]
+"""Seconds just before and just after a kill: this process may stand still between the two."""
+
 How = Literal["done", "cut"]
 Cause = Literal["killed", "cut"]
 
@@ -117,7 +120,7 @@ def read_runs(path: Path) -> list[Run]:
 
 def find_reruns(
     runs: Sequence[Run],
-    killed: Mapping[int, Sequence[float]],
+    killed: Mapping[int, Sequence[Moment]],
     left_behind: Collection[tuple[str, int]] = frozenset(),
 ) -> list[Rerun]:
     """Pair each run of a job with its next one.
@@ -138,8 +141,9 @@ def find_reruns(
     ]
 
 
-def _explain(first: Run, second: Run, killed: Mapping[int, Sequence[float]]) -> Cause | None:
+def _explain(first: Run, second: Run, killed: Mapping[int, Sequence[Moment]]) -> Cause | None:
     if first.how == "cut":
         return "cut"
     until_s = second.began_s if first.ended_s is None else min(second.began_s, first.ended_s + WRITTEN_WITHIN_S)
-    return "killed" if any(first.began_s <= at_s <= until_s for at_s in killed.get(first.pid, ())) else None
+    moments = killed.get(first.pid, ())
+    return "killed" if any(first.began_s <= after_s and before_s <= until_s for before_s, after_s in moments) else None

@@ -22,7 +22,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from soniqd import Soniq
-from tests.bench.load import JOBS, Rerun, find_reruns, next_duration_s, read_runs
+from tests.bench.load import JOBS, Moment, Rerun, find_reruns, next_duration_s, read_runs
 from tests.support.daemon import Daemon
 from tests.support.postgres import PostgresServer
 from tests.support.processes import Process
@@ -48,7 +48,7 @@ class Killer:
     """Kills, and remembers whom and when."""
 
     def __init__(self, daemons: list[Daemon], server: PostgresServer, source: random.Random) -> None:
-        self.killed: dict[int, list[float]] = defaultdict(list)
+        self.killed: dict[int, list[Moment]] = defaultdict(list)
         self.counts: Counter[str] = Counter()
         self._daemons = daemons
         self._server = server
@@ -95,8 +95,9 @@ class Killer:
             return
         victim = self._random.choice(victims)
         with suppress(ProcessLookupError):
+            before_s = time.monotonic()
             os.kill(victim.pid, signal.SIGKILL)
-            self.killed[victim.pid].append(time.monotonic())
+            self.killed[victim.pid].append((before_s, time.monotonic()))
             self.counts[kind] += 1
 
 

@@ -13,9 +13,9 @@ offset  field        by     meaning
 0       tick         child  grows while the event loop goes round
 8       asked        both   the master adds one to ask for all stacks
 16      answered     child  ``asked`` as it was when the stacks were last written to the black box
-24      blocker      child  1 + the number of the slot whose job blocks the event loop; 0: none is known
-64...   slots        child  48 bytes for each job that may run at once: when it started (nanoseconds of
-                            CLOCK_MONOTONIC; 0: the slot is free), then its id as text
+24      blocker      child  where the slot of the job that blocks the event loop begins; 0: none is known
+64...   slots        child  48 bytes for each job that may run at once: its id as text, then when it started
+                            (nanoseconds of CLOCK_MONOTONIC; 0: the slot is free)
 ======  ===========  =====  =============================================================================
 
 A slot's id is written before its start and stays when the slot is freed. Thus a child that was killed at any moment
@@ -41,11 +41,10 @@ LAYOUT = 1
 """Grows when a master would misread the memory of children that another release has started (see soniqctl upgrade)."""
 BLACKBOX_BYTES = 256 * 1024
 
-_TICK = struct.Struct("=Q")
+_WORD = struct.Struct("=Q")
 _ASKED_AT, _ANSWERED_AT, _BLOCKER_AT, _SLOTS_AT = 8, 16, 24, 64
-_SLOT = struct.Struct("=Q36s4x")
-_ID_OFFSET = 8
-_ID = struct.Struct("=36s")
+_SLOT = struct.Struct("=36s4xQ")  # written in this order
+_STARTED = 40
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
@@ -92,7 +91,7 @@ class _Mapped:
         return self._word(_ASKED_AT)
 
     def _word(self, offset: int) -> int:
-        value: int = _TICK.unpack_from(self._memory, offset)[0]
+        value: int = _WORD.unpack_from(self._memory, offset)[0]
         return value
 
 
@@ -101,37 +100,35 @@ class ChildMemory(_Mapped):
 
     def __init__(self, fd: int) -> None:
         super().__init__(fd)
-        self._free = list(range(self._slots))
+        self._free = [_SLOTS_AT + number * _SLOT.size for number in range(self._slots)]
         self._ticks = 0
 
     def tick(self) -> None:
         """Say that the event loop goes round."""
         self._ticks += 1
-        _TICK.pack_into(self._memory, 0, self._ticks)
+        _WORD.pack_into(self._memory, 0, self._ticks)
 
     def begin(self, job_id: str) -> int | None:
-        """Note that a job runs from now on; returns its slot, None where all are taken."""
+        """Note that a job runs from now on; returns where its slot begins, None where all are taken."""
         if not self._free:
             return None
         slot = self._free.pop()
-        offset = _SLOTS_AT + slot * _SLOT.size
-        _ID.pack_into(self._memory, offset + _ID_OFFSET, job_id.encode())
-        _TICK.pack_into(self._memory, offset, time.monotonic_ns())
+        _SLOT.pack_into(self._memory, slot, job_id.encode(), time.monotonic_ns())
         return slot
 
     def end(self, slot: int | None) -> None:
         """Note that the job in a slot runs no more."""
         if slot is not None:
-            _TICK.pack_into(self._memory, _SLOTS_AT + slot * _SLOT.size, 0)
+            _WORD.pack_into(self._memory, slot + _STARTED, 0)
             self._free.append(slot)
 
     def set_blocker(self, slot: int | None) -> None:
         """Name the job that blocks the event loop, by its slot."""
-        _TICK.pack_into(self._memory, _BLOCKER_AT, 0 if slot is None else slot + 1)
+        _WORD.pack_into(self._memory, _BLOCKER_AT, slot or 0)
 
     def answer(self, asked: int) -> None:
         """Say that the stacks asked for are in the black box."""
-        _TICK.pack_into(self._memory, _ANSWERED_AT, asked)
+        _WORD.pack_into(self._memory, _ANSWERED_AT, asked)
 
 
 class MasterMemory(_Mapped):
@@ -150,21 +147,22 @@ class MasterMemory(_Mapped):
     def ask(self) -> int:
         """Ask for the stacks of threads and tasks; returns what ``answered`` will be."""
         asked = (self.asked + 1) & 0xFFFFFFFFFFFFFFFF
-        _TICK.pack_into(self._memory, _ASKED_AT, asked)
+        _WORD.pack_into(self._memory, _ASKED_AT, asked)
         return asked
 
     def running(self) -> list[RunningJob]:
         """Return the jobs that run, or ran when the child ended, oldest first."""
-        jobs = [self._job(slot) for slot in range(self._slots)]
+        jobs = [self._job(_SLOTS_AT + number * _SLOT.size) for number in range(self._slots)]
         return sorted((job for job in jobs if job is not None), key=lambda job: job.started_ns)
 
     def blocker(self) -> RunningJob | None:
         """Return the job that blocks the event loop, if there is one and it is known."""
-        number = self._word(_BLOCKER_AT)
-        return self._job(number - 1) if 0 < number <= self._slots else None
+        slot = self._word(_BLOCKER_AT)
+        number, rest = divmod(slot - _SLOTS_AT, _SLOT.size)
+        return self._job(slot) if 0 <= number < self._slots and not rest else None
 
     def _job(self, slot: int) -> RunningJob | None:
-        started_ns, raw = _SLOT.unpack_from(self._memory, _SLOTS_AT + slot * _SLOT.size)
+        raw, started_ns = _SLOT.unpack_from(self._memory, slot)
         return RunningJob(raw.rstrip(b"\0").decode("ascii", "replace"), started_ns) if started_ns else None
 
 

@@ -11,9 +11,10 @@ The master asks for stacks by the shared memory, too, and gets them in the black
 interpreter's lock: C code that holds on to it silences this thread as well, and the master then has the stacks written
 by a signal (see :mod:`soniqd.supervisor.stacks`).
 
-A process that did not run at all (stopped, or its whole machine suspended) was late for the same reason as its loop:
-this thread notices by its own gap, and says nothing. Code in C that held the interpreter's lock leaves the same gap,
-but has used the processor meanwhile.
+A process that was stopped is late for the same reason as its loop: this thread notices by its own gap, and says
+nothing. Code in C that held the interpreter's lock leaves the same gap, but has used the processor meanwhile, however
+little of it there was to be had; it is told as soon as it has let go. (Time that a suspended machine sleeps is not
+counted, see CLOCK_MONOTONIC in clock_gettime(2).)
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from soniqd.worker.board import InFlight
 LOOK_INTERVAL_S = 0.2
 _LEAST_INTERVAL_S = 0.02
 _GAP_S = 1.0
+_IDLE_SHARE = 0.02
 
 
 class Monitor:
@@ -81,7 +83,7 @@ class Monitor:
             before_s, used_before_s = looked_s, used_s
             looked_s, used_s = time.monotonic(), time.process_time()
             gap_s = looked_s - before_s - self._interval_s
-            stood_still = gap_s > _GAP_S and used_s - used_before_s < gap_s / 2
+            stood_still = gap_s > _GAP_S and used_s - used_before_s < gap_s * _IDLE_SHARE
             try:
                 self._answer(looked_s)
                 if self._warning_s and not stood_still:

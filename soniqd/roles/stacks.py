@@ -117,8 +117,8 @@ def _stack_of_task(task: asyncio.Task[Any]) -> str:
             break
         frames.append((frame, frame.f_lineno or 0))
         awaited = _attribute(awaited, "await") or getattr(awaited, "gi_yieldfrom", None)
-    stack = _worded(iter(frames))
-    return stack if awaited is None or _attribute(awaited, "frame") else f"{stack}  waits for {awaited!r:.200}\n"
+    waits_for = getattr(task, "_fut_waiter", None)
+    return _worded(iter(frames)) + (f"  waits for {waits_for!r:.200}\n" if waits_for is not None else "")
 
 
 def _attribute(awaitable: Any, name: str) -> Any:

@@ -34,6 +34,16 @@ async def holder():
     re.match(r"(a|aa)+$", "a" * 80 + "b")
 
 
+@app.job(name="computer")
+async def computer(least_s: float):
+    """One call of C code after the other, each of which keeps the lock to its end."""
+    began = time.monotonic()
+    numbers = 50_000_000
+    while time.monotonic() - began < least_s:
+        numbers *= 2
+        sum(range(numbers))
+
+
 @app.job(name="nested")
 async def nested():
     """What blocks is a task that the job has started."""
@@ -130,6 +140,13 @@ async def test_jobs_beside_one_that_blocks_the_loop_count_no_crash(tmp_path, dat
         go_on.touch()
         for job_id in waiters:
             await daemon.eventually(lambda job_id=job_id: is_done(app, job_id))
+
+
+async def test_c_code_that_kept_the_interpreters_lock_is_told_when_it_has_let_go(tmp_path, database_url, app: Soniq):
+    async with daemon_with(tmp_path, database_url, hang_timeout=60) as daemon:
+        job_id = await app.enqueue("computer", args={"least_s": 2.0})
+        blocked = await daemon.log_event("loop_blocked", job_id=job_id, timeout_s=30)
+        assert "computer" in blocked["where"]
 
 
 async def in_flight(daemon: Daemon, count: int) -> bool:

@@ -67,6 +67,33 @@ def test_a_restart_of_what_cannot_start_says_so_and_leaves_it_to_its_next_try():
     assert script.slots == [("mail/1", 1)]
 
 
+def test_a_place_that_a_restart_fills_is_not_filled_a_second_time_when_its_next_try_is_due():
+    script = running(ONE)
+    script.tell(ev.Exited("w1", KILLED), ev.Exited("w2", KILLED))
+    script.tell(RESTART)
+    assert script.slots == [("mail/1", 1)]
+    script.wait(30)
+    assert script.forks == []
+
+
+def test_nothing_is_recycled_while_another_group_is_restarted():
+    limits = Recycling(max_jobs=10)
+    script = running(ONE, replace(IMAGES, recycling=limits))
+    script.tell(RESTART, after=1)
+    script.tell(ev.Measured({"w2": ev.Usage(20, 0)}))
+    assert script.forks == []
+    script.start("w4")
+    assert script.slots == [("images/1", 1)]
+
+
+def test_a_recycling_under_way_gives_way_to_a_restart_of_its_place():
+    script = running(replace(ONE, recycling=Recycling(max_jobs=10)))
+    script.tell(ev.Measured({"w1": ev.Usage(20, 0)}))
+    script.tell(ev.Forked("w2", 102))
+    script.tell(RESTART, after=1)
+    assert (script.drains, script.slots) == (["w2"], [("mail/1", 1)])
+
+
 def test_restarts_are_carried_out_one_after_the_other():
     script = running(ONE, replace(IMAGES, processes=1))
     script.tell(RESTART, ev.Restart(8, ("images",)))

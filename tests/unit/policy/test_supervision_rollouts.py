@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from soniqd.model.child import ExitCause, GroupPlan, Slot
+from soniqd.model.child import ExitCause, GroupPlan, Recycling, Slot
 from soniqd.policy.supervision import effects as fx
 from soniqd.policy.supervision import events as ev
 from soniqd.policy.supervision.life import ABORT_GRACE_S, READY_TIMEOUT_S
@@ -146,7 +146,9 @@ def test_a_disowned_canary_is_started_again_and_begins_its_probation_anew():
     script.tell(ev.Disowned("w2"), after=9)
     assert (script.drains, script.slots) == (["w2"], [("mail/1", 2)])
     script.start("w3")
-    script.wait(9)
+    script.tell(ev.Exited("w2", CLEAN), after=1)
+    assert script.reload_errors == []
+    script.wait(8)
     assert script.reload_errors == []
     script.wait(1)
     assert script.reload_errors == [None]
@@ -379,3 +381,46 @@ def test_pause_reaches_canaries_and_children_of_groups_that_only_the_new_plan_ha
     script.start("w3")
     script.tell(ev.Pause("images"))
     assert script.seen == [fx.SetPaused("w3", paused=True)]
+
+
+def test_a_new_child_that_calls_itself_misconfigured_is_followed_by_one_of_the_old_generation():
+    script = reloading(MAIL, probation_s=0)
+    script.start("w3")
+    script.tell(ev.Exited("w3", ExitCause(code=78)))
+    assert script.slots == [("mail/1", 1)]
+
+
+def test_a_place_that_could_not_be_taken_back_is_tried_again_after_a_delay():
+    script = reloading(MAIL, probation_s=0)
+    script.start("w3")
+    script.tell(ev.Exited("w4", KILLED))
+    script.tell(ev.Exited("w5", ExitCause(code=1)))
+    assert script.forks == []
+    assert script.machine.next_deadline_s() == script.now + 0.5
+    script.wait(0.5)
+    assert script.slots == [("mail/1", 1)]
+
+
+def test_going_back_ends_where_there_is_no_room_for_it_any_more():
+    mail = replace(MAIL, connections=5)
+    script = Script(mail)
+    script.tell(ev.Budgeted(15), ev.Booted(1))
+    script.start("w1", "w2")
+    script.tell(ev.Reload((mail,)), ev.Booted(2))
+    script.start("w3")
+    script.tell(ev.Exited("w1", CLEAN), ev.Budgeted(10), ev.Exited("w4", KILLED))
+    assert script.reload_errors == ["mail/2 ended with signal 9 (SIGKILL) before it was ready"]
+    assert script.machine.roster.places[Slot("mail/1")].current == "w3"
+
+
+def test_a_recycling_gives_way_when_a_reload_cannot_boot_and_an_older_ones_work_is_taken_back():
+    mail = replace(MAIL, recycling=Recycling(max_jobs=10))
+    script = reloading(mail, probation_s=0)
+    script.start("w3")
+    script.tell(ev.Reload((mail,)))
+    script.tell(ev.Measured({"w2": ev.Usage(20, 0)}))
+    assert script.slots == [("mail/2", 1)]
+    script.tell(ev.Forked("w5", 105), ev.BootFailed(3, "SyntaxError", fixable=True))
+    assert (script.drains, script.slots) == (["w5"], [("mail/1", 1)])
+    script.start("w6")
+    assert script.reload_errors == ["SyntaxError"]

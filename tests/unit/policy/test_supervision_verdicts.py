@@ -72,7 +72,8 @@ def test_the_limit_that_is_reached_is_told_in_words():
     limits = Recycling(max_jobs=10, max_age_s=60.0, max_memory_bytes=2**20)
     assert reached_limit(limits, age_s=61, usage=None) == "61 s"
     assert reached_limit(limits, age_s=0, usage=Usage(8, 2)) == "10 runs"
-    assert reached_limit(limits, age_s=0, usage=Usage(0, 0, 2**20)) == "1 MB of memory"
+    assert reached_limit(limits, age_s=0, usage=Usage(2, 1, 3 * 10**6)) == "3 runs with 3 MB of memory"
+    assert reached_limit(limits, age_s=0, usage=Usage(0, 0, 3 * 10**6)) == ""
     assert reached_limit(limits, age_s=59, usage=Usage(8, 1, 2**20 - 1)) == ""
 
 

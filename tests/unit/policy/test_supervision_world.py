@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from random import Random
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from soniqd.policy.supervision import events as ev
 from tests.support.supervision_world import Faults, World, random_plan
 
-HOSTS = 100
+HOSTS = int(os.environ.get("SONIQD_TEST_HOSTS", "40"))
 STEPS = 60
 
 CALM = Faults()

@@ -32,7 +32,7 @@ def part(text: str, title: str) -> str:
 
 
 @contextlib.asynccontextmanager
-async def suspended(coroutine, name: str, **options) -> AsyncIterator[asyncio.Task]:
+async def suspended(coroutine, name: str, **options) -> AsyncIterator[asyncio.Task[None]]:
     task = asyncio.create_task(coroutine, name=name, **options)
     await asyncio.sleep(0)
     yield task
@@ -86,7 +86,7 @@ async def test_the_jobs_own_task_and_tasks_that_it_started_are_told_with_the_job
     assert part(text, "Task started by it, for job job-1 (resize)")
     mine = asyncio.current_task()
     assert mine is not None
-    assert part(text, f"Task {mine.get_name()}:")
+    assert "for job" not in part(text, f"Task {mine.get_name()}").split("\n")[0]
 
 
 async def test_a_thread_is_told_with_its_job_and_the_one_that_asks_is_left_out():
@@ -122,9 +122,6 @@ async def test_endless_stacks_are_cut(monkeypatch):
 def test_the_place_is_the_applications_line_and_the_innermost_one():
     frame = sys._getframe()
     assert place_of(frame) == f"{__file__}:{frame.f_lineno} {frame.f_code.co_name}"
-    seen = []
-    sorted([2, 1], key=lambda value: seen.append(place_of(sys._getframe())) or value)
-    assert seen[0].endswith(" <lambda>")
 
 
 def test_a_place_in_a_library_names_the_line_that_led_there():

@@ -20,6 +20,10 @@ the deadline           a drain that overruns it is cut short with exit code 75: 
 SIGINT, SIGHUP         nothing: they are the master's
 =====================  =========================================================================================
 
+What others may know of it is written where they find it without its help: the jobs that run in shared memory, by the
+worker (:mod:`soniqd.control.memory`); what blocks the event loop in the log, and all stacks in the black box, by the
+thread of :mod:`soniqd.roles.monitor`; the last stacks of a fatal signal by faulthandler.
+
 Exit codes: 0 left in good order, 70 internal error, 75 left with jobs still held, 78 the configuration cannot work.
 
 Failure model: a database that is away or not set up yet is waited for, never a reason to exit. A master that reads

@@ -4,7 +4,11 @@ It imports no job code and no worker code. Its parts:
 
 ``master``      carries effects out, turns what happens into events; owns everything below
 ``generation``  a fork server: boot, fork, retire
-``child``       one child: link, tick memory, pid
+``child``       one child: link, box, pid
+``box``         a child's shared memory and black box: what is left of it when it has died
+``postmortem``  why a child ended, which of its jobs really ran, its last stacks; how a hung one is ended
+``oom``         whether the kernel killed it for want of memory
+``stacks``      what a living child does just now
 ``reaper``      child subreaper, pidfds, exits
 ``ledger``      duties towards the database: heartbeats, releases, sweep, pruning
 ``leftovers``   workers of other masters of this host: the dead ones' jobs, the living ones' end
@@ -16,7 +20,7 @@ It imports no job code and no worker code. Its parts:
 ``signals``     what signals mean
 
 **Failure model.** A child may die at any instruction: the reaper learns it from the kernel within milliseconds, the
-machine decides, the ledger releases exactly that incarnation's jobs. The database may be away for any time: nothing
+machine decides, the ledger releases exactly that incarnation's jobs, and only those that had begun count a crash. The database may be away for any time: nothing
 here waits for it, what has to be written is remembered. A fork server may die: its children are the master's and do
 not notice. The master may die: its children see their link end, heartbeat for themselves, drain and leave; the next
 master on the host releases at once what the dead ones left and watches the living ones until they end.

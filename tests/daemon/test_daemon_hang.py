@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import pytest
@@ -139,7 +140,7 @@ async def test_jobs_beside_one_that_blocks_the_loop_count_no_crash(tmp_path, dat
         assert [(await record(app, job_id))["crashes"] for job_id in waiters] == [0] * 5
         go_on.touch()
         for job_id in waiters:
-            await daemon.eventually(lambda job_id=job_id: is_done(app, job_id))
+            await daemon.eventually(partial(is_done, app, job_id))
 
 
 async def test_c_code_that_kept_the_interpreters_lock_is_told_when_it_has_let_go(tmp_path, database_url, app: Soniq):

@@ -20,10 +20,11 @@ It imports no job code and no worker code. Its parts:
 ``signals``     what signals mean
 
 **Failure model.** A child may die at any instruction: the reaper learns it from the kernel within milliseconds, the
-machine decides, the ledger releases exactly that incarnation's jobs, and only those that had begun count a crash. The database may be away for any time: nothing
-here waits for it, what has to be written is remembered. A fork server may die: its children are the master's and do
-not notice. The master may die: its children see their link end, heartbeat for themselves, drain and leave; the next
-master on the host releases at once what the dead ones left and watches the living ones until they end.
+machine decides, the ledger releases exactly that incarnation's jobs, and only those that had begun count a crash. The
+database may be away for any time: nothing here waits for it, what has to be written is remembered. A fork server may
+die: its children are the master's and do not notice. The master may die: its children see their link end, heartbeat for
+themselves, drain and leave; the next master on the host releases at once what the dead ones left and watches the living
+ones until they end.
 """
 
 from soniqd.supervisor.daemon import check, check_self, go_on, run

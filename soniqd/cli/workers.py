@@ -27,16 +27,12 @@ def inspect(session: Session, *, stale_only: bool, stopped: bool, cleanup: bool,
     """Show the workers of all hosts, by their heartbeats in the database."""
     if schedules_instead:
         if stale_only or stopped or cleanup:
-            raise click.UsageError(
-                "--schedules shows no workers: it goes with no other option"
-            )
+            raise click.UsageError("--schedules shows no workers: it goes with no other option")
         print_schedules(session)
         return
     if stopped:
         if stale_only or cleanup:
-            raise click.UsageError(
-                "--stopped shows what has ended: it goes with neither --stale nor --cleanup"
-            )
+            raise click.UsageError("--stopped shows what has ended: it goes with neither --stale nor --cleanup")
         _show_stopped(session)
         return
     if cleanup:

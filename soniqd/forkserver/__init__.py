@@ -23,6 +23,7 @@ with the request; it ends in ``os._exit``, never in the fork server's own stack.
 Failure model: a module that cannot be imported costs this generation, never the running one. The end of the socket
 means that the master is gone, in every state, also in the middle of an import (SIGIO): the process leaves at once, and
 what modules left running (threads, atexit functions) keeps it for seconds at most. A fork that the kernel refuses is
-answered with ForkFailed and can be asked for again. Nothing is written to stdout, so that modules may print there.
+answered with ForkFailed and can be asked for again. What modules print is passed on as it is; what children print
+becomes lines of their log (:mod:`soniqd.log.printed`).
 :mod:`soniqd.forkserver.loading` serves ``soniqctl worker`` just as well.
 """

@@ -15,6 +15,9 @@ It imports no job code and no worker code. Its parts:
 ``waker``       the host's one subscription; wakes one worker per piece of work; promotes what is due
 ``reloading``   reloads: which settings a generation has, how an attempt ended
 ``commands``    what soniqctl may ask
+``tap``         log lines of all processes, on their way to whoever follows them
+``ring``        the last thousand events
+``following``   the commands whose answer has no end
 ``insight``     what waits in the database, who leads, health: asked for by people, never waited for
 ``usage``       processor time and memory of each process
 ``signals``     what signals mean

@@ -29,7 +29,7 @@ _LOCK_RETRY_S = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A listening socket and the file that is its own; ``gid`` is the group that may use it."""
+    """A listening socket and the file that is its own, if any; ``gid`` is the group that may use it."""
 
     accepting: socket.socket
     path: Path
@@ -38,10 +38,8 @@ class Listener:
 
     @classmethod
     def inherited(cls, listening: socket.socket, path: Path, *, group: str | None) -> Listener:
-        """Go on with a socket that listens already; the file at its path, if there is one, is its own."""
+        """Serve a socket that others have made and go on to own: its file is left where it is."""
         listening.setblocking(False)
-        with suppress(OSError):
-            return cls(listening, path, _gid(path, group), _identity(os.lstat(path)))
         return cls(listening, path, _gid(path, group), None)
 
     @classmethod

@@ -176,6 +176,9 @@ WORKER_DISOWNED = Event(
 DATABASE_DOWN = Event("database_down", ERROR, "the database is away, jobs wait until it is back: {error}")
 DATABASE_UP = Event("database_up", INFO, "the database is there: {location}")
 DUTY_FAILED = Event("duty_failed", ERROR, "cannot {duty}: {error}")
+SOCKETS_NOT_USED = Event(
+    "sockets_not_used", WARNING, "the service manager passed sockets that soniqd has no use for: {sockets}"
+)
 RELOAD_STARTED = Event("reload_started", INFO, "reloading on {reason}")
 RELOAD_DONE = Event(
     "reload_done", INFO, "reload done: generation {generation}, {replaced} children replaced, {kept} not concerned"

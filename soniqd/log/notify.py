@@ -32,34 +32,31 @@ class Notifier:
         """Whether anybody listens."""
         return self._address is not None
 
-    def ready(self, status: str | None = None) -> bool:
-        """Start-up, or a reload, is complete."""
-        return self._send("READY=1", *_status(status))
+    def ready(self, *, main_pid: int) -> bool:
+        """Start-up, or a reload, is complete; the service's main process is this one."""
+        return self._send("READY=1", f"MAINPID={main_pid}")
 
-    def reloading(self, status: str | None = None) -> bool:
+    def reloading(self) -> bool:
         """A reload begins; :meth:`ready` ends it. The time tells the manager which signal this answers."""
         now_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-        return self._send("RELOADING=1", f"MONOTONIC_USEC={now_us}", *_status(status))
+        return self._send("RELOADING=1", f"MONOTONIC_USEC={now_us}")
 
-    def stopping(self, status: str | None = None) -> bool:
+    def stopping(self) -> bool:
         """The shutdown begins."""
-        return self._send("STOPPING=1", *_status(status))
+        return self._send("STOPPING=1")
 
     def status(self, text: str) -> bool:
         """Set the line that ``systemctl status`` shows. Sent often and soon outdated: it is not waited for."""
-        return self._send(*_status(text), patience_s=0.0)
+        # A newline would end the status and start an assignment of its own.
+        return self._send("STATUS=" + " ".join(text.splitlines()), patience_s=0.0)
 
     def watchdog(self) -> bool:
         """Show that the main loop goes round."""
-        return self._send("WATCHDOG=1")
+        return self._send("WATCHDOG=1", patience_s=0.0)
 
     def extend_timeout(self, seconds: float) -> bool:
         """Ask for more time to start, reload or stop, counted from now."""
-        return self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1_000_000)}")
-
-    def main_pid(self, pid: int) -> bool:
-        """Name the service's main process."""
-        return self._send(f"MAINPID={pid}")
+        return self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1_000_000)}", patience_s=0.0)
 
     def _send(self, *assignments: str, patience_s: float = _PATIENCE_S) -> bool:
         if self._address is None:
@@ -71,9 +68,12 @@ class Notifier:
         return False
 
 
-def _status(text: str | None) -> tuple[str, ...]:
-    """A newline would end the status and start an assignment of its own."""
-    return () if text is None else ("STATUS=" + " ".join(text.splitlines()),)
+def watchdog_timeout_s(environ: Mapping[str, str]) -> float | None:
+    """Return after what silence the manager ends this very process; None if it does not (sd_watchdog_enabled(3))."""
+    if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return None
+    timeout_us = environ.get("WATCHDOG_USEC", "")
+    return int(timeout_us) / 1_000_000 if timeout_us.isdecimal() and int(timeout_us) > 0 else None
 
 
 def _socket_address(address: str | None) -> str | bytes | None:

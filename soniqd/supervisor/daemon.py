@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from typing import Any
 
 from setproctitle import setproctitle
 
+from soniqd.control.activation import passed_socket
 from soniqd.control.message import Request
 from soniqd.control.peer import Peer
 from soniqd.control.server import ControlServer
@@ -65,11 +67,10 @@ async def _run(settings: DaemonSettings, config: Path | None, handover: Handover
     become_subreaper()
     setproctitle(f"soniqd: master {config or ''}".rstrip())
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(initializer=_leave_signals_to_the_main_thread))
-    notifier = Notifier.from_environ()
-    master = Master(settings, config, notifier=notifier, facts=handover.roster if handover else None)
+    master = Master(settings, config, notifier=Notifier.from_environ(), facts=handover.roster if handover else None)
     master.ring.attach()
     master.soft_nofile = handover.soft_nofile if handover else raise_descriptor_limit()
-    upgrade = Upgrade(master, notifier, server=lambda: server)
+    upgrade = Upgrade(master, server=lambda: server)
     commands = Commands(master, upgrade)
 
     async def handle(request: Request, peer: Peer) -> dict[str, Any] | Stream:
@@ -80,6 +81,7 @@ async def _run(settings: DaemonSettings, config: Path | None, handover: Handover
         settings.soniqd.socket,
         handle,
         group=settings.soniqd.socket_group,
+        listen_socket=None if handover else passed_socket(settings.soniqd.socket, os.environ),
         handed_over=handover.control if handover else None,
     )
     try:
@@ -92,7 +94,7 @@ async def _run(settings: DaemonSettings, config: Path | None, handover: Handover
         raise
     Signals(master, state=commands.state, upgrade=upgrade.on_signal).install()
     if handover:
-        _announce(master, upgrade, server, notifier, handover)
+        _announce(master, upgrade, server, handover)
     try:
         return await master.run()
     finally:
@@ -100,7 +102,7 @@ async def _run(settings: DaemonSettings, config: Path | None, handover: Handover
         master.ring.detach()
 
 
-def _announce(master: Master, upgrade: Upgrade, server: ControlServer, notifier: Notifier, handover: Handover) -> None:
+def _announce(master: Master, upgrade: Upgrade, server: ControlServer, handover: Handover) -> None:
     now_s, children = time.monotonic(), len(master.processes)
     upgrade.last = UpgradeResult(__version__, handover.version, round(now_s - handover.began_s, 3), None)
     gap_ms = 1000 * (now_s - handover.left_s)
@@ -122,7 +124,7 @@ def _announce(master: Master, upgrade: Upgrade, server: ControlServer, notifier:
             "gap_s": round(gap_ms / 1000, 3),
         }
     )
-    notifier.ready()
+    master.service.look()
 
 
 def _leave_signals_to_the_main_thread() -> None:

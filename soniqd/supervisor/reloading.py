@@ -14,7 +14,6 @@ from typing import Any
 from soniqd.control import fork as wire
 from soniqd.errors import ConfigurationError
 from soniqd.log import catalogue, emit
-from soniqd.log.notify import Notifier
 from soniqd.log.setup import configure_logging
 from soniqd.model.child import ExitCause, GroupPlan
 from soniqd.policy.supervision import effects as fx
@@ -84,19 +83,33 @@ class _Attempt:
 
 
 class Reloads:
-    """Knows which settings and which code each generation has. ``tell`` hands events to the supervision machine."""
+    """Knows which settings and which code each generation has. ``tell`` hands events to the supervision machine.
+
+    ``on_change`` hears of each beginning and each end; :attr:`under_way` is true from the one to the other.
+    """
 
     def __init__(
-        self, settings: DaemonSettings, config: Path | None, *, notifier: Notifier, tell: Callable[[ev.Event], None]
+        self,
+        settings: DaemonSettings,
+        config: Path | None,
+        *,
+        tell: Callable[[ev.Event], None],
+        on_change: Callable[[], None],
     ) -> None:
         self.settings = settings
         self.config = config
         self.code: dict[str, str] = {}
         self.last: ReloadResult | None = None
         self.beginning = 0
-        self._notifier = notifier
+        self.begun = 0
+        self._on_change = on_change
         self._tell = tell
         self._attempts: dict[int, _Attempt] = {}
+
+    @property
+    def under_way(self) -> bool:
+        """Some reload has begun and not ended."""
+        return self.beginning > 0 or bool(self._attempts)
 
     def settings_of(self, generation: int) -> DaemonSettings:
         """Return what a generation is booted with."""
@@ -111,8 +124,9 @@ class Reloads:
         """
         began_s = time.monotonic()
         emit(catalogue.RELOAD_STARTED, reason=reason)
-        self._notifier.reloading()
+        self.begun += 1
         self.beginning += 1  # the supervision machine hears of it only after the next step
+        self._on_change()
         try:
             await budget.refresh()
         finally:
@@ -216,8 +230,7 @@ class Reloads:
                 emit(catalogue.RELOAD_CHANGED_NOTHING, generation=result.generation)
             emit(catalogue.RELOAD_DONE, generation=result.generation, replaced=result.replaced, kept=result.kept)
         self.last = result
-        if not self._attempts:
-            self._notifier.ready()
+        self._on_change()
         return result
 
     def _preview(self, settings: DaemonSettings, code: dict[str, str], roster: Roster, *, everything: bool) -> Preview:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from soniqd.control import fork
+from soniqd.control.activation import keep_passed_sockets
 from soniqd.control.codec import encode_response
 from soniqd.control.message import Failed
 from soniqd.control.reexec import HANDOVER_VARIABLE, read_memory
@@ -75,6 +76,7 @@ def start_anew(handover: Handover | None, error: Exception) -> NoReturn:
     for connection in handover.control.connections if handover else ():
         if connection.answering is not None:
             _tell(connection.fd, Failed(connection.answering, ControlError.code, f"cannot upgrade: {reason}"))
+    keep_passed_sockets(os.environ)
     os.execve(sys.executable, sys.orig_argv, os.environ)  # noqa: S606  this very daemon
 
 

@@ -29,7 +29,6 @@ from soniqd.control.reexec import HANDOVER_VARIABLE, sealed_memory
 from soniqd.control.server import ControlServer
 from soniqd.errors import ControlError, SoniqError
 from soniqd.log import catalogue, emit
-from soniqd.log.notify import Notifier
 from soniqd.supervisor.handover import Handover, describe, descriptors, encode, outstanding
 from soniqd.supervisor.master import Master
 from soniqd.supervisor.selfcheck import SelfCheck, Verdict
@@ -59,9 +58,8 @@ class UpgradeResult:
 class Upgrade:
     """Attempts, one at a time; who asks during one shares its end."""
 
-    def __init__(self, master: Master, notifier: Notifier, *, server: Callable[[], ControlServer]) -> None:
+    def __init__(self, master: Master, *, server: Callable[[], ControlServer]) -> None:
         self._master = master
-        self._notifier = notifier
         self._server = server
         self._attempt: asyncio.Task[None] | None = None
         self.last: UpgradeResult | None = None
@@ -105,7 +103,8 @@ class Upgrade:
 
     async def _leave(self, check: SelfCheck, began_s: float) -> NoReturn:
         master = self._master
-        self._notifier.reloading("upgrading in place")
+        master.upgrading = True
+        master.service.look()
         try:
             await self._let_go_of_the_database()
             await self._block_signals_in_a_quiet_moment()
@@ -114,7 +113,8 @@ class Upgrade:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
             if master.supervision.phase != "leaving":
                 self._take_up_the_database()
-                self._notifier.ready()
+            master.upgrading = False
+            master.service.look()
 
     # is it a good moment?
 

@@ -162,12 +162,13 @@ async def test_close_leaves_a_socket_that_is_another_ones_by_now(path):
     assert path.exists()
 
 
-async def test_an_inherited_socket_is_served(path):
+async def test_an_inherited_socket_is_served_and_its_file_is_left_where_it_is(path):
     with socket.socket(socket.AF_UNIX) as inherited:
         inherited.bind(str(path))
         inherited.listen()
         async with serving(path, listen_socket=inherited):
             assert (await ask(path))["command"] == "status"
+    assert path.is_socket()
 
 
 async def test_an_error_of_the_handler_reaches_the_client_with_code_and_problems(path):

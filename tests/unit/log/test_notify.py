@@ -26,13 +26,11 @@ def notifier(manager: socket.socket) -> Notifier:
 @pytest.mark.parametrize(
     ("send", "datagram"),
     [
-        (lambda n: n.ready(), "READY=1"),
-        (lambda n: n.ready("3 workers"), "READY=1\nSTATUS=3 workers"),
-        (lambda n: n.stopping("draining"), "STOPPING=1\nSTATUS=draining"),
+        (lambda n: n.ready(main_pid=4711), "READY=1\nMAINPID=4711"),
+        (lambda n: n.stopping(), "STOPPING=1"),
         (lambda n: n.status("idle"), "STATUS=idle"),
         (lambda n: n.watchdog(), "WATCHDOG=1"),
         (lambda n: n.extend_timeout(1.5), "EXTEND_TIMEOUT_USEC=1500000"),
-        (lambda n: n.main_pid(4711), "MAINPID=4711"),
     ],
 )
 def test_each_message_is_one_datagram(
@@ -62,19 +60,19 @@ def test_a_name_with_an_at_sign_is_in_the_abstract_namespace() -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.settimeout(5)
         receiver.bind("\0" + name)
-        assert Notifier("@" + name).ready()
-        assert receiver.recv(64) == b"READY=1"
+        assert Notifier("@" + name).stopping()
+        assert receiver.recv(64) == b"STOPPING=1"
 
 
 @pytest.mark.parametrize("environ", [{}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "vsock:2:1234"}])
 def test_without_a_manager_it_is_silent(environ: dict[str, str]) -> None:
     notifier = Notifier.from_environ(environ)
     assert not notifier.enabled
-    assert notifier.ready() is False
+    assert notifier.stopping() is False
 
 
 def test_a_manager_that_is_gone_is_no_error(tmp_path: Path) -> None:
-    assert Notifier(str(tmp_path / "nobody")).ready() is False
+    assert Notifier(str(tmp_path / "nobody")).stopping() is False
 
 
 def test_a_manager_that_does_not_read_stalls_the_caller_only_briefly(

@@ -106,7 +106,7 @@ def test_what_is_handed_over_is_taken_up(kind, name, files):
 
 WIRING = {
     "_backend", "_children", "_events", "_handler", "_insight", "_life", "_living", "_loop", "_master", "_mine",
-    "_new_id", "_notifier", "_on_disowned", "_on_ended", "_on_entry", "_on_failed", "_on_message", "_out", "_plan",
+    "_new_id", "_notifier", "_on_change", "_on_disowned", "_on_ended", "_on_entry", "_on_failed", "_on_message", "_out", "_plan",
     "_processes", "_random", "_reaper", "_rollback", "_roster", "_server", "_sleepers", "_starts", "_tell", "_wake",
     "_watches_memory",
 }  # fmt: skip
@@ -134,8 +134,8 @@ ELSEWHERE: dict[str, dict[str, str]] = {
         "budget": "budget",
         "_finished": "it is not finished",
         "_timer": "set by the first event",
-        "_announced": "the service manager is told anyway",
-        "_status": "the service manager is told anyway",
+        "upgrading": "it is over",
+        "service": "goes on as after an upgrade: the service manager is told that it is over",
         "_handling": "nothing is",
         "_inbox": "it is empty",
         "_measuring": "measures anew",
@@ -210,8 +210,10 @@ ELSEWHERE: dict[str, dict[str, str]] = {
         "code": "code",
         "last": "last_reload",
         "beginning": "none is",
+        "begun": "counts those of one image",
         "_attempts": "none is under way",
     },
+    "Service": {"_facts": "of this image", "_talk": "goes on as after an upgrade"},
     "Restarts": {"_requests": "numbers of one image", "_waiting": "none is under way"},
     "Postmortems": {
         "memory_kills": "memory_kills",

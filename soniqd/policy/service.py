@@ -163,10 +163,14 @@ def status_line(
     reload_failed: bool = False,
 ) -> str:
     """Say in one line what ``systemctl status`` is looked at for; ``wanted`` 0 where no number of children is."""
-    parts = [f"{doing}: {children} of {wanted} children" if children < wanted else f"{doing}: {children} children"]
-    parts.append(f"{jobs} {'job' if jobs == 1 else 'jobs'} running")
+    living = f"{children} of {wanted} children" if children < wanted else _count(children, "child", "children")
+    parts = [f"{doing}: {living}", f"{_count(jobs, 'job', 'jobs')} running"]
     if database_up is not True:
         parts.append("connecting to the database" if database_up is None else "the database is down")
     if reload_failed:
         parts.append("the last reload failed")
     return ", ".join(parts)
+
+
+def _count(number: int, one: str, several: str) -> str:
+    return f"{number} {one if number == 1 else several}"

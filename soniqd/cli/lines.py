@@ -19,6 +19,7 @@ _LEVELS = {"DEBUG": _DIM, "INFO": "\x1b[32m", "WARNING": "\x1b[33m", "ERROR": "\
 # One for each job, so that the eye can follow it: those of the levels are left out.
 _JOBS = ("\x1b[36m", "\x1b[35m", "\x1b[34m", "\x1b[96m", "\x1b[95m", "\x1b[94m")
 _INDENT = "    | "
+_DAEMON = "soniqd"
 
 
 def wants_colour() -> bool:
@@ -29,7 +30,7 @@ def wants_colour() -> bool:
 def render(entry: Mapping[str, Any], *, colour: bool) -> str:
     """Return the lines of an entry, the last newline included; nothing in it can steer a terminal."""
     if entry.get("event") == LINES_LOST:
-        text = f"-- {_clean(entry.get('source'))}: {_clean(entry.get('message'))}"
+        text = f"-- {_source(entry)}: {_clean(entry.get('message'))}"
         return _painted(text, _LEVELS["WARNING"], on=colour) + "\n"
     lines = [" ".join(_parts(entry, colour=colour)), *(_INDENT + line for line in _traceback(entry))]
     return "\n".join(lines) + "\n"
@@ -47,9 +48,10 @@ def _parts(entry: Mapping[str, Any], *, colour: bool) -> Iterator[str]:
 
 
 def _source(entry: Mapping[str, Any]) -> str:
-    """Name the process that said it: the pid in an event of the daemon is of the process it speaks of."""
-    source, slot = _clean(entry.get("source")), _clean(entry.get("slot"))
-    return f"{source}[{_clean(entry.get('pid'))}]" if source == slot else source
+    """Name the process that said it. In an event of the daemon slot and pid are of the process it speaks of."""
+    if entry.get("source") == _DAEMON:
+        return _DAEMON
+    return f"{_clean(entry.get('slot'))}[{_clean(entry.get('pid'))}]"
 
 
 def _message(entry: Mapping[str, Any]) -> str:

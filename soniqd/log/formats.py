@@ -101,8 +101,10 @@ class JsonFormat:
             entry["job_id"] = job_id
         if "event" not in vars(record):
             entry["logger"] = record.name
-        for key, value in _fields(record):
+        for key, value in _event_fields(record).items():
             entry[key + "_" if key in _RESERVED else key] = _plain(value)
+        for key, value in _extras(record):  # what soniqd says of a line is not a caller's to change
+            entry[key + "_" if key in entry or key in _RESERVED else key] = _plain(value)
         if trace := "\n".join(_raw_traceback(record)):
             entry["traceback"] = redact(trace)
         return entry
@@ -162,9 +164,8 @@ def _raw_traceback(record: logging.LogRecord) -> Iterator[str]:
         yield record.stack_info
 
 
-def _fields(record: logging.LogRecord) -> Iterator[tuple[str, Any]]:
-    """An event's fields, and what a caller outside soniqd passed as ``extra``."""
-    yield from _event_fields(record).items()
+def _extras(record: logging.LogRecord) -> Iterator[tuple[str, Any]]:
+    """Yield what a caller passed as ``extra``."""
     for key, value in vars(record).items():
         if key not in _RECORD_ATTRIBUTES:
             yield key, value

@@ -27,7 +27,8 @@ LINES_LOST = "lines_lost"
 """The event of an entry that stands for lines which could not be copied; its field ``lost`` says how many."""
 
 _NOBODY_THERE = frozenset({errno.ECONNREFUSED, errno.ECONNRESET, errno.ENOTCONN, errno.EPIPE, errno.EBADF})
-_ESSENTIAL = ("ts", "level", "event", "message", "slot", "pid", "job_id", "logger", "stream", "traceback")
+_LEAST = 200
+_ESSENTIAL = ("ts", "level", "event", "message", "source", "slot", "pid", "job_id", "logger", "stream", "traceback")
 
 
 class Mirror(logging.Handler):
@@ -108,11 +109,12 @@ def lost_entry(count: int, *, slot: str | None = None) -> dict[str, Any]:
 
 def encode_entry(entry: Mapping[str, Any], *, most_bytes: int = MOST_BYTES) -> bytes:
     """Give an entry its JSON, cutting what is long about it where that would be too much."""
-    data = _dump(entry)
-    if len(data) <= most_bytes:
-        return data
-    longest = most_bytes // (8 * len(_ESSENTIAL))  # a character may take six bytes of JSON
-    return _dump({key: _shortened(entry[key], longest) for key in _ESSENTIAL if key in entry})
+    data, longest = _dump(entry), most_bytes
+    while len(data) > most_bytes:
+        longest //= 2
+        keys = entry if longest > _LEAST else [key for key in _ESSENTIAL if key in entry]
+        data = _dump({key: _shortened(entry[key], longest) for key in keys})
+    return data
 
 
 def _dump(entry: Mapping[str, Any]) -> bytes:
@@ -121,9 +123,11 @@ def _dump(entry: Mapping[str, Any]) -> bytes:
 
 def _shortened(value: Any, longest: int) -> Any:
     """Keep the beginning of what is long, and its end, where a traceback names the error."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
     text = value if isinstance(value, str) else str(value)
     if len(text) <= longest:
-        return value
+        return text
     half = longest // 2
     return f"{text[:half]} [... {len(text) - 2 * half} characters ...] {text[-half:]}"
 

@@ -25,7 +25,7 @@ from soniqd.model.child import ChildSpec
 from soniqd.supervisor.child import ChildProcess
 
 MASTER = "soniqd"
-"""What the master's own lines have as ``source``; a child's have their slot."""
+"""What the master's own lines have as ``source``; their ``slot`` is that of the child they speak of, if any."""
 
 _MOST_UNREAD = 10_000
 _SEND_BUFFER = 1024 * 1024  # what the kernel allows of it (net.core.wmem_max), for all children together
@@ -49,7 +49,7 @@ class Wanted:
 
     def matches(self, entry: dict[str, Any]) -> bool:
         """Tell whether this is one of its lines."""
-        slot = str(entry.get("slot", ""))
+        slot = str(entry.get("slot"))
         return (
             _LEVELS.get(str(entry.get("level")), logging.INFO) >= self.level
             and self.job in (None, entry.get("job_id"))
@@ -149,7 +149,6 @@ class Tap:
         except (ValueError, RecursionError):  # whatever jobs' code may have sent there
             return
         if isinstance(entry, dict):
-            entry["source"] = entry.get("slot")
             self.offer(entry, len(data))
 
     def _drain(self) -> None:

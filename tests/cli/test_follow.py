@@ -26,7 +26,6 @@ LINE: dict[str, Any] = {
     "event": "printed",
     "message": "hello",
     "slot": "default/1",
-    "source": "default/1",
     "pid": 4711,
     "job_id": "0191-job",
     "stream": "stdout",
@@ -196,8 +195,8 @@ def test_a_traceback_is_indented_below_its_line():
 
 
 def test_lost_lines_are_told_by_the_process_that_lost_them():
-    entry = {"event": "lines_lost", "source": "default/1", "lost": 7, "message": "7 lines were left out"}
-    assert render(entry, colour=False) == "-- default/1: 7 lines were left out\n"
+    entry = {"event": "lines_lost", "slot": "default/1", "pid": 7, "lost": 9, "message": "9 lines were left out"}
+    assert render(entry, colour=False) == "-- default/1[7]: 9 lines were left out\n"
 
 
 @pytest.mark.parametrize("entry", [{}, {"ts": 1, "level": None, "pid": [], "message": {}}, {"traceback": 3}], ids=str)

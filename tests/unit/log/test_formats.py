@@ -1,5 +1,6 @@
 import json
 import logging
+import os
 import re
 import sys
 from typing import Any
@@ -87,6 +88,16 @@ def test_json_keeps_what_a_job_passes_as_extra_but_not_under_a_reserved_name() -
     assert entry["message"] == "hello"
     assert entry["message_"] == "m"
     assert entry["ts_"] == 0
+
+
+def test_whose_line_it_is_is_not_for_the_caller_to_say() -> None:
+    token = job_id_var.set("mine")
+    try:
+        entry = json.loads(JsonFormat("mail/1")(record(job_id="another", slot="web/1", pid=1)))
+    finally:
+        job_id_var.reset(token)
+    assert (entry["job_id"], entry["slot"], entry["pid"]) == ("mine", "mail/1", os.getpid())
+    assert (entry["job_id_"], entry["slot_"], entry["pid_"]) == ("another", "web/1", 1)
 
 
 def test_a_traceback_of_another_process_is_indented_line_by_line() -> None:

@@ -157,6 +157,15 @@ def test_what_is_too_long_for_a_datagram_is_cut_and_says_so(mirror: Mirror, tap:
     assert entry["job_id"] == "j1"
 
 
+def test_a_long_traceback_keeps_its_ends_and_its_neighbours() -> None:
+    trace = "first\n" + "x\n" * 20_000 + "last"
+    entry = json.loads(encode_entry({"event": "failed", "slot": "a/1", "traceback": trace}, most_bytes=16 * 1024))
+    assert (entry["event"], entry["slot"]) == ("failed", "a/1")
+    assert entry["traceback"].startswith("first\n")
+    assert entry["traceback"].endswith("last")
+    assert len(entry["traceback"]) > 5000
+
+
 @pytest.mark.parametrize("value", ["é" * 100_000, ["x"] * 100_000, {"a": "b" * 100_000}], ids=type)
 def test_no_entry_is_longer_than_its_bound(value: Any) -> None:
     entry = dict.fromkeys(("ts", "level", "event", "message", "slot", "job_id", "traceback", "other"), value)

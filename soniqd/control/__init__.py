@@ -13,4 +13,6 @@ one line, as JSON, and what does not fit is lost and counted (:mod:`soniqd.log.m
 
 What has to be known of a process that answers no more is in ``memory``: a few words and the jobs that run, in memory
 that both sides map, and a black box for stack dumps. Nothing there is a message; nobody waits for it.
+
+A master that makes room for the next image of itself leaves its state as ``plain`` JSON in sealed memory (``reexec``).
 """

@@ -21,6 +21,10 @@ It imports no job code and no worker code. Its parts:
 ``insight``     what waits in the database, who leads, health: asked for by people, never waited for
 ``usage``       processor time and memory of each process
 ``signals``     what signals mean
+``upgrade``     this process goes on as the soniqd on disk: when, and step by step
+``selfcheck``   whether that soniqd could, asked in a process of its own
+``handover``    all that one image of the master tells the next, and how each object goes on from it
+``takeover``    the next image's first steps
 
 **Failure model.** A child may die at any instruction: the reaper learns it from the kernel within milliseconds, the
 machine decides, the ledger releases exactly that incarnation's jobs, and only those that had begun count a crash. The
@@ -28,6 +32,14 @@ database may be away for any time: nothing here waits for it, what has to be wri
 die: its children are the master's and do not notice. The master may die: its children see their link end, heartbeat for
 themselves, drain and leave; the next master on the host releases at once what the dead ones left and watches the living
 ones until they end.
+
+**Upgrade** (USR2, ``soniqctl upgrade``). The master executes the soniqd on disk in place of itself: its pid, children,
+fork servers, socket, clients and counters go on, only its connections to the database are new. Children and fork
+servers stay those of the old release, and so do the code that they run and the settings in force, until a reload. A
+release that they could not talk to refuses; one with another fork protocol lets children go on and starts the fork
+servers anew. What it could not read, or a configuration that is broken, is found by the self-check, and the old image
+goes on. If the new image fails in spite of that, it starts anew in the same process, as after a master's death.
+Nothing is missed while neither runs: ended children wait to be reaped, signals are pending, sockets hold what is said.
 """
 
 from soniqd.supervisor.daemon import check, check_self, go_on, run

@@ -26,6 +26,7 @@ class FakeMaster:
         self.path = path
         self.answers: dict[str, Answer] = {}
         self.requests: list[tuple[str, dict[str, Any]]] = []
+        self.silent: set[str] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._server = ControlServer(path, self._answer)
@@ -44,6 +45,8 @@ class FakeMaster:
 
     async def _answer(self, request: Request, _peer: Peer) -> dict[str, Any]:
         self.requests.append((request.command, request.params))
+        if request.command in self.silent:
+            await asyncio.Event().wait()
         answer = self.answers[request.command]
         if isinstance(answer, Exception):
             raise answer

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import json
 from collections import Counter
 from dataclasses import dataclass, replace
 from random import Random
 
+from soniqd.control.plain import from_plain, to_plain
 from soniqd.model.child import ExitCause, GroupPlan, Recycling
 from soniqd.policy.supervision import Supervision
 from soniqd.policy.supervision import effects as fx
 from soniqd.policy.supervision import events as ev
 from soniqd.policy.supervision.changes import RolloutStage
-from soniqd.policy.supervision.roster import ChildState
+from soniqd.policy.supervision.roster import ChildState, Roster
 
 Plan = tuple[GroupPlan, ...]
 
@@ -79,8 +81,8 @@ class World:
         self.random = Random(seed)
         self.faults = faults
         self.now = 1000.0
-        ids = itertools.count(1)
-        self.machine = Supervision(plan, new_id=lambda: f"w{next(ids)}", random=self.random.random)
+        self._ids = itertools.count(1)
+        self.machine = Supervision(plan, new_id=self._new_id, random=self.random.random)
         self.max_connections = max_connections
         self.code = Code("a")
         self.codes: dict[int, Code] = {}
@@ -100,6 +102,9 @@ class World:
         self._reloads = 0
         self._carry_out(self.machine.start(self.now))
         self.tell(ev.Budgeted(max_connections))
+
+    def _new_id(self) -> str:
+        return f"w{next(self._ids)}"
 
     # playing
 
@@ -164,6 +169,15 @@ class World:
         if self.faults.lost_fork_servers:
             choices.append(self._lose_fork_server)
         self.random.choice(choices)()
+        if self.machine.settled and self.random.random() < 0.2:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Let another machine go on with the facts, as a master's new image does."""
+        facts = from_plain(Roster, json.loads(json.dumps(to_plain(self.machine.roster))))
+        assert facts == self.machine.roster
+        self.machine = Supervision((), new_id=self._new_id, random=self.random.random, facts=facts)
+        self.tell(ev.Elapsed())
 
     def _tick(self) -> None:
         for process in self.processes.values():
@@ -184,7 +198,7 @@ class World:
     def _reload(self) -> None:
         self.code = self._next_code()
         plan = self.machine.roster.configured
-        change = 0 if self.tight else self.random.randrange(6)
+        change = self.random.choice([0, 3, 5]) if self.tight else self.random.randrange(6)
         if change == 0:
             plan = tuple(replace(group, concurrency=self.random.randrange(1, 9)) for group in plan)
         elif change == 1:
@@ -193,6 +207,9 @@ class World:
             extra = GroupPlan("worker", f"extra{self.random.randrange(2)}", 1, connections=2, drain_timeout_s=5.0)
             names = {group.name for group in plan}
             plan = (*plan, extra) if extra.name not in names else tuple(g for g in plan if g.name != extra.name)
+        elif change == 3:
+            names = {"mail": "post", "post": "mail"}
+            plan = tuple(replace(group, name=names.get(group.name, group.name)) for group in plan)
         self._reloads += 1
         attempted = self.machine.roster.newest_generation + 1
         self.asked[f"reload {attempted}"] += 1

@@ -62,18 +62,19 @@ a group, the next when the last has left. Each child has its own limits, spread 
 that started together do not end together. It gives way to rollouts and restarts.
 
 **The budget** (starts.py). The connections that the living children may hold never exceed the bound, old ones that
-still drain included: a start waits until there is room, vacancies first. What can only get room by ending another
-child does not wait: a rollout or a restart fails with the numbers, a vacancy is reported once as an error.
+still drain included: a start waits until there is room, vacancies first. A rollout
+whose plan drops places gives those up, the last first, where its new ones need the room. What has no room and would
+wait for ever does not wait: a rollout or a restart fails with the numbers, a vacancy is reported once as an error.
 
 **Leaving.** Stop drains every child and ends every change under way; a child past its drain deadline and grace is
 killed with its process group. A second Stop means now. Jobs of a child that was told to leave count an interruption,
 those of one that died by itself a crash.
 
-**Learned.** Random hosts (tests/support/supervision_world.py) found what scripts had not: a restart that took over the
-place of a recycling and lost its child, a recycling's successor that no rollback would let go, and a rollout that called
-a full budget hopeless while a successor elsewhere was about to free it. Every promise above is held there after each
-event: every child accounted for, no place unserved but by a loss, no connection above the bound, every request
-answered once, and rest in the end.
+**Learned.** Random hosts (tests/support/supervision_world.py) found what scripts had not: a restart that forgot the
+successor of a recycling in the same place, a recycling's successor that a rollback waited beside for ever, a restart
+that called a full budget hopeless while a successor elsewhere was about to free some of it. Every promise above is held
+there after each event: every child accounted for, no place unserved but by a loss, no connection above the bound, every
+request answered once, and rest in the end.
 """
 
 from soniqd.policy.supervision.machine import Supervision

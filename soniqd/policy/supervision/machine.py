@@ -45,7 +45,7 @@ class Supervision:
         self._out: list[fx.Effect] = []
         self._life = ChildLife(self.roster, self._out, random=random, on_failed=self._child_failed)
         self._starts = Starts(self.roster, self._life, self._out, new_id=new_id, random=random)
-        self._rollouts = Rollouts(self.roster, self._starts, self._out)
+        self._rollouts = Rollouts(self.roster, self._life, self._starts, self._out)
         self._restarts = RollingRestarts(self.roster, self._starts, self._out)
         self._recycler = Recycler(self.roster, self._starts, self._out)
 

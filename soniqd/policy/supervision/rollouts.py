@@ -12,6 +12,7 @@ from soniqd.policy.supervision import events as ev
 from soniqd.policy.supervision.canaries import next_waits_s, prove
 from soniqd.policy.supervision.changes import Rollout, RolloutStage, Turns
 from soniqd.policy.supervision.failure_jump import Comparison, Runs, has_jumped
+from soniqd.policy.supervision.life import ChildLife
 from soniqd.policy.supervision.rollback import Rollback
 from soniqd.policy.supervision.roster import Child, ChildState, Place, Roster, positions
 from soniqd.policy.supervision.scaling import lasting_scales, scaled_plan
@@ -21,8 +22,9 @@ from soniqd.policy.supervision.starts import Progress, Starts
 class Rollouts:
     """The one rollout that may be on its way. The machine calls these at the fitting events."""
 
-    def __init__(self, roster: Roster, starts: Starts, out: list[fx.Effect]) -> None:
+    def __init__(self, roster: Roster, life: ChildLife, starts: Starts, out: list[fx.Effect]) -> None:
         self._roster = roster
+        self._life = life
         self._starts = starts
         self._out = out
         self._rollback = Rollback(roster, starts)
@@ -67,7 +69,7 @@ class Rollouts:
             return
         if rollout.stage is RolloutStage.PROVING:
             no_room_for = prove(rollout, self._roster, self._starts, self._out, now_s)
-            if no_room_for is not None:
+            if no_room_for is not None and not self._give_up_a_place(rollout, now_s):
                 self.fail(rollout, self._starts.no_room_reason(no_room_for), now_s)
         if rollout.stage is RolloutStage.ROLLING:
             self._roll(rollout, now_s)
@@ -124,6 +126,7 @@ class Rollouts:
         if rollout.stage is not RolloutStage.BOOTING or replaced:  # else no successor is in the way
             for place in self._roster.places.values():
                 self._starts.dismiss(place, now_s)
+        self._roster.settle_places()  # what was given up for room is wanted again
         rollout.replaced += rollout.turns.replaced
         rollout.error, rollout.stage, rollout.turns = reason, RolloutStage.GOING_BACK, Turns(replaced)
 
@@ -204,8 +207,19 @@ class Rollouts:
         if progress is Progress.DONE:
             rollout.replaced += turns.replaced
             self._conclude(rollout, now_s)
-        elif progress is Progress.NO_ROOM:
+        elif progress is Progress.NO_ROOM and not self._give_up_a_place(rollout, now_s):
             self.fail(rollout, self._starts.no_room_reason(self._roster.places[turns.pending[0]].plan), now_s)
+
+    def _give_up_a_place(self, rollout: Rollout, now_s: float) -> bool:
+        """Make room by ending a child in a place that the new plan does not have; return whether there was one."""
+        coming = {slot for slot, _, _ in positions(rollout.plan)}
+        for slot, place in reversed(self._roster.places.items()):
+            child = self._roster.current_of(place)
+            if slot not in coming and child is not None:
+                place.current, place.wanted = None, False
+                self._life.drain(child, now_s)
+                return True
+        return False
 
     def _conclude(self, rollout: Rollout, now_s: float) -> None:
         """Settle which generation and which plan are in force, and retire the generation that lost."""

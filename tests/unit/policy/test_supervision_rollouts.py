@@ -424,3 +424,30 @@ def test_a_recycling_gives_way_when_a_reload_cannot_boot_and_an_older_ones_work_
     assert (script.drains, script.slots) == (["w5"], [("mail/1", 1)])
     script.start("w6")
     assert script.reload_errors == ["SyntaxError"]
+
+
+def renamed_where_there_is_room_for_one_more() -> Script:
+    mail, post = replace(MAIL, connections=5), replace(MAIL, name="post", connections=5)
+    script = Script(mail)
+    script.tell(ev.Budgeted(15), ev.Booted(1))
+    script.start("w1", "w2")
+    script.tell(ev.Reload((post,)), ev.Booted(2))
+    script.start("w3")
+    return script
+
+
+def test_places_that_the_new_plan_drops_make_room_for_its_new_ones():
+    script = renamed_where_there_is_room_for_one_more()
+    assert (script.drains, script.forks) == (["w2"], [])
+    script.tell(ev.Exited("w2", CLEAN))
+    assert script.slots == [("post/2", 2)]
+    script.start("w4")
+    assert (script.drains, script.reload_errors) == (["w1"], [None])
+
+
+def test_a_place_that_was_given_up_for_room_comes_back_when_the_reload_fails():
+    script = renamed_where_there_is_room_for_one_more()
+    script.tell(ev.Exited("w2", CLEAN), ev.Exited("w4", KILLED))
+    assert script.slots == [("post/2", 2), ("mail/2", 1)]
+    assert script.drains == ["w3"]
+    assert list(script.machine.roster.places) == ["mail/1", "mail/2"]

@@ -10,7 +10,7 @@ import pytest
 from soniqd.policy.supervision import events as ev
 from tests.support.supervision_world import Faults, World, random_plan
 
-HOSTS = int(os.environ.get("SONIQD_TEST_HOSTS", "40"))
+HOSTS = int(os.environ.get("SONIQD_TEST_HOSTS", "25"))
 STEPS = 60
 
 CALM = Faults()

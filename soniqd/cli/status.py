@@ -86,6 +86,7 @@ def _print(answer: dict[str, Any]) -> None:
             *([("scheduler", _leader(answer["leader"]))] if "leader" in answer else []),
             ("config", answer.get("config")),
             ("last reload", _last_reload(answer.get("last_reload"))),
+            *([("scaled", scaled)] if (scaled := _scaled(answer)) else []),
         ]
     )
     print_line("")
@@ -97,6 +98,15 @@ def _print(answer: dict[str, Any]) -> None:
     if answer.get("queues"):
         print_line("")
         _print_backlog(answer)
+
+
+def _scaled(answer: dict[str, Any]) -> str:
+    """Name the groups that somebody has given another number of processes than the configuration does."""
+    return ", ".join(
+        f"{group['name']} {group['processes']} instead of {group['configured']}"
+        for group in answer.get("groups", ())
+        if group["processes"] != group.get("configured", group["processes"])
+    )
 
 
 def _leader(leader: dict[str, Any] | None) -> str:

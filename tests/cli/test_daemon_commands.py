@@ -62,6 +62,16 @@ def running(master):
     return master
 
 
+def test_status_tells_what_somebody_has_scaled(running, soniqctl):
+    groups = [
+        {"name": "mail", "processes": 3, "configured": 1, "paused": False, "in_flight": 0},
+        {"name": "other", "processes": 1, "configured": 1, "paused": False, "in_flight": 0},
+    ]
+    running.answers["status"] = STATUS | {"groups": groups}
+    lines = soniqctl("status").stdout.splitlines()
+    assert "scaled       mail 3 instead of 1" in lines
+
+
 def test_status_as_text(running, soniqctl):
     lines = soniqctl("status").stdout.splitlines()
     assert lines[:5] == [

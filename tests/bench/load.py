@@ -26,11 +26,12 @@ WRITTEN_WITHIN_S = 5.0
 """An outcome that has not reached the database for so long is not excused by a kill that comes then."""
 
 JOBS = '''
-import asyncio, json, os, time
+import asyncio, contextlib, json, os, time
 from soniqd import JobContext, Soniq
 
 app = Soniq()
 RUNS = os.environ["LOAD_RUNS"]
+CONNECT = "LOAD_CONNECT" in os.environ
 
 
 def note(what, context):
@@ -45,7 +46,8 @@ def note(what, context):
 async def wait(seconds: float, context: JobContext):
     note("began", context)
     try:
-        await asyncio.sleep(seconds)
+        async with app.backend.acquire() if CONNECT else contextlib.nullcontext():
+            await asyncio.sleep(seconds)
     except BaseException:
         note("cut", context)
         raise
@@ -61,7 +63,10 @@ def hold(seconds: float, context: JobContext):
         note("goes on", context)
     note("done", context)
 '''
-"""``wait`` waits in the loop, ``hold`` in a thread, where nothing can cut it short but the end of its process."""
+"""``wait`` waits in the loop, ``hold`` in a thread, where nothing can cut it short but the end of its process.
+
+They append to the file that LOAD_RUNS names. With LOAD_CONNECT ``wait`` holds a connection of its worker's pool.
+"""
 
 Moment = tuple[float, float]
 """Seconds just before and just after a kill: this process may stand still between the two."""

@@ -110,6 +110,13 @@ def in_status(app: Soniq, jobs: list[str], status: str, count: int) -> Callable[
     return in_status
 
 
+def held(app: Soniq, count: int) -> Callable[[], Awaitable[bool]]:
+    async def held() -> bool:
+        return sum(row["processing"] for row in await app.get_queue_stats()) == count
+
+    return held
+
+
 @pytest.mark.parametrize("task", ["poison", "poison_thread"])
 @pytest.mark.parametrize("how", CAUSES)
 async def test_twelve_innocents_beside_a_poison_job_lose_nothing(tmp_path, database_url, app: Soniq, how, task):
@@ -141,12 +148,35 @@ async def test_jobs_that_were_held_and_had_not_begun_count_no_crash(tmp_path, da
     ) as daemon:
         await daemon.soniqctl("drain")
         jobs = [await app.enqueue("slow", args={"until": str(until)}) for _ in range(8)]
+        pid = await daemon.pid_of("default/1")
         await daemon.soniqctl("resume")
-        await daemon.eventually(in_status(app, jobs, "processing", 8))
-        await daemon.kill("default/1")
+        await daemon.eventually(held(app, 8))
+        os.kill(pid, signal.SIGKILL)
         until.touch()
         await daemon.eventually(all_done(app, jobs))
         assert sorted([(await record(app, job_id))["crashes"] for job_id in jobs]) == [0] * 7 + [1]
+
+
+async def test_a_suspect_that_waited_for_its_turn_counts_no_crash(tmp_path, database_url, app: Soniq):
+    until = tmp_path / "until"
+    args = {"until": str(until)}
+    async with daemon_with(tmp_path, database_url) as daemon:
+        suspect = await app.enqueue("slow", args=args, queue="late")
+        await daemon.eventually(lambda: began(daemon))
+        await daemon.soniqctl("queues", "pause", "late")
+        await daemon.kill("default/1")
+        await daemon.eventually(lambda: crashed(app, suspect))
+        await daemon.ready()
+        running = await app.enqueue("slow", args=args)
+        await daemon.eventually(lambda: began(daemon))
+        await daemon.soniqctl("queues", "resume", "late")
+        await daemon.eventually(held(app, 2))
+        mark = daemon.log.mark()
+        await daemon.kill("default/1")
+        await daemon.log_event("jobs_released", since=mark, requeued=2)
+        until.touch()
+        await daemon.eventually(all_done(app, [suspect, running]))
+        assert [(await record(app, job_id))["crashes"] for job_id in (suspect, running)] == [1, 1]
 
 
 async def test_a_kill_in_idleness_blames_nobody_and_the_worker_tells_how_it_ended(tmp_path, database_url, app: Soniq):

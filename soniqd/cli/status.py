@@ -105,7 +105,7 @@ def _scaled(answer: dict[str, Any]) -> str:
     return ", ".join(
         f"{group['name']} {group['processes']} instead of {group['configured']}"
         for group in answer.get("groups", ())
-        if group["processes"] != group.get("configured", group["processes"])
+        if group.get("configured", group.get("processes")) != group.get("processes")
     )
 
 

@@ -20,6 +20,24 @@ nearest subreaper, the master. ``Forked`` is sent after the intermediate was rea
 child has its own process group, default signal handling, fresh random state, and only the descriptors that came
 with the request; it ends in ``os._exit``, never in the fork server's own stack.
 
+What a group says of its processes (:mod:`soniqd.forkserver.attributes`: user, limits, CPUs, ...) is applied in the
+child, before its first thread and before any of its work, forked or not. What the kernel refuses ends the child with
+exit code 78: the master does not start it again before a reload.
+
+What modules may do at import that a fork does not survive, and what becomes of it:
+
+=========================  =====================================================================================
+it starts threads          a forked child would not have them, and locks that they hold would never be free: each
+                           child gets a fresh interpreter, which imports for itself, and the log names the threads
+it opens sockets or files  children share them, and two of them would speak over one connection: the log names
+                           them; nobody can tell whether that is meant, so nothing else is done
+it hangs                   after ``[jobs] import_timeout`` it is interrupted, and the boot fails with the line where
+                           it was; what cannot be interrupted, C code, is killed by the master ten seconds later.
+                           A start ends with exit code 70, which is tried again; a reload with the old generation
+the process dies           while importing, as above; later, children do not notice, and the master starts it again,
+                           with a longer pause each time that it did not last; requests that it had are made anew
+=========================  =====================================================================================
+
 Failure model: a module that cannot be imported costs this generation, never the running one. The end of the socket
 means that the master is gone, in every state, also in the middle of an import (SIGIO): the process leaves at once, and
 what modules left running (threads, atexit functions) keeps it for seconds at most. A fork that the kernel refuses is

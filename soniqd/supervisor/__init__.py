@@ -15,6 +15,9 @@ It imports no job code and no worker code. Its parts:
 ``waker``       the host's one subscription; wakes one worker per piece of work; promotes what is due
 ``reloading``   reloads: which settings a generation has, how an attempt ended
 ``commands``    what soniqctl may ask
+``groups``      scaling groups, and restarting them
+``measuring``   what children have done and what memory is their own, for canaries and recycling
+``descriptors`` as many descriptors as there may be for the master, the usual number for jobs
 ``tap``         log lines of all processes, on their way to whoever follows them
 ``ring``        the last thousand events
 ``following``   the commands whose answer has no end

@@ -89,7 +89,7 @@ class Upgrade:
             with SelfCheck(self._master.reaper) as check:
                 verdict = await check.judge(encode(self._describe(began_s)))
                 _insist(verdict)
-                await self._leave(check, began_s)
+                await self._leave(check, verdict.version, began_s)
         except ControlError as error:
             self._failed(str(error), began_s)
             raise
@@ -101,13 +101,14 @@ class Upgrade:
         emit(catalogue.UPGRADE_FAILED, version=__version__, error=error, exc_info=defect or False)
         self.last = UpgradeResult(__version__, __version__, round(time.monotonic() - began_s, 3), error)
 
-    async def _leave(self, check: SelfCheck, began_s: float) -> NoReturn:
+    async def _leave(self, check: SelfCheck, successor: str, began_s: float) -> NoReturn:
         master = self._master
         master.upgrading = True
         master.service.look()
         try:
             await self._let_go_of_the_database()
             await self._block_signals_in_a_quiet_moment()
+            emit(catalogue.UPGRADE_LEAVES, version=__version__, successor=successor)
             self._execute(check, began_s)
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
@@ -167,9 +168,7 @@ class Upgrade:
     def _execute(self, check: SelfCheck, began_s: float) -> NoReturn:
         handover = self._describe(began_s)
         state = encode(handover)
-        verdict = check.judge_now(state)
-        _insist(verdict)
-        emit(catalogue.UPGRADE_LEAVES, version=__version__, successor=verdict.version)
+        _insist(check.judge_now(state))
         memory = sealed_memory(state)
         kept = [memory, *descriptors(handover)]
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ RESERVED_GROUPS = frozenset({"scheduler"})
 """Names of slots that are not groups of workers."""
 
 _HEARTBEATS_MISSED = 3
+_MOST_ENVIRONMENT = 64 * 1024
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*(:[^\W\d]\w*)?")
 
 
@@ -41,6 +43,7 @@ def find_problems(settings: DaemonSettings) -> Iterator[Finding]:
     yield from _pool(settings)
     yield from _max_connections(settings)
     yield from _groups(settings)
+    yield from _environments(settings)
     yield from _sweep(settings)
 
 
@@ -115,6 +118,19 @@ def _groups(settings: DaemonSettings) -> Iterator[Finding]:
             yield Finding(loc, f"expected another name: {quoted(group.name)} is reserved", (loc,))
         yield from _environment(index, group)
         yield from _limits(index, group)
+
+
+def _environments(settings: DaemonSettings) -> Iterator[Finding]:
+    """All of them together go to the fork server in one packet (soniqd.control.fork)."""
+    size = 0
+    for index, group in enumerate(settings.workers):
+        size += sum(len(json.dumps(name)) + len(json.dumps(value)) + 4 for name, value in group.env.items())
+        if size > _MOST_ENVIRONMENT:
+            loc: Loc = ("workers", index, "env")
+            yield Finding(
+                loc, f"expected {_MOST_ENVIRONMENT} bytes of variables or less in all groups together", (loc,)
+            )
+            return
 
 
 def _environment(index: int, group: WorkerGroup) -> Iterator[Finding]:

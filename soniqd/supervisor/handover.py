@@ -23,6 +23,7 @@ from soniqd.control.server import OpenSocket
 from soniqd.errors import ConfigurationError, ControlError
 from soniqd.policy.supervision.roster import Roster
 from soniqd.settings import dump_settings, load_daemon_settings, restore_settings
+from soniqd.settings.host import this_host
 from soniqd.supervisor.budget import BudgetHandover
 from soniqd.supervisor.child import ChildHandover
 from soniqd.supervisor.generation import GenerationHandover
@@ -188,6 +189,6 @@ def _unspoken(handover: Handover) -> Iterator[str]:
 def _problems_of(config: Path) -> Iterator[str]:
     """Settings in force go on, but a file that this release cannot read would fail the next start."""
     try:
-        load_daemon_settings(config, environ=os.environ)
+        load_daemon_settings(config, environ=os.environ, host=this_host())
     except ConfigurationError as error:
         yield from error.problems or (str(error),)

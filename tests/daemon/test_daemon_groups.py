@@ -239,7 +239,9 @@ async def test_a_group_is_scaled_up_and_down_and_what_runs_may_finish(tmp_path, 
         assert await daemon.pid_of("default/1") == first
         assert len([line for line in lines(out) if line.startswith("end")]) == 3
         for job_id in jobs:
-            assert (await app.get_job(job_id) or {})["attempts"] == 1
+            job = await app.get_job(job_id)
+            assert job is not None
+            assert job["attempts"] == 1
 
 
 async def test_a_scaled_number_outlives_crashes_upgrades_and_reloads_until_the_file_says_another(tmp_path):

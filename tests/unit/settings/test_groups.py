@@ -91,6 +91,7 @@ def test_a_group_comes_back_from_its_dump(load):
         ("env = {PORT = 80}", "env.PORT: expected a string, got 80"),
         ('env = {"A=B" = ""}', 'env.A=B: expected the name of a variable, without "=", got "A=B"'),
         ('env = {A = "\\u0000"}', "env.A: expected a value without a NUL character"),
+        (f'env = {{A = "{"x" * 70_000}"}}', "env: expected 65536 bytes of variables or less in all groups together"),
         ("nice = 20", "nice: expected 19 or less, got 20"),
         ("max_jobs = -1", "max_jobs: expected 0 or more, got -1"),
         (

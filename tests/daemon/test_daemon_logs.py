@@ -245,6 +245,17 @@ async def test_what_programs_write_is_passed_on_and_what_forks_print_is_the_jobs
         assert "from a program" in daemon.log.other_lines
 
 
+async def test_children_that_are_not_forked_are_followed_just_as_well(tmp_path: Path) -> None:
+    """Those of modules that start threads at import."""
+    async with running(tmp_path) as (daemon, app):
+        daemon.write_jobs(JOBS + "\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n")
+        await daemon.soniqctl("reload")
+        await daemon.log_event("generation_has_threads")
+        async with Follower(daemon, "logs", "--follow", "--slot", "default/1") as follower:
+            job_id = await app.enqueue("say", args={"text": "half", "end": ""})
+            assert (await follower.entry(message="half"))["job_id"] == job_id
+
+
 async def test_what_modules_print_at_import_is_passed_on(tmp_path: Path) -> None:
     async with Daemon(tmp_path, jobs=JOBS + "\nprint('imported')\nprint('no newline', end='')\n") as daemon:
         await daemon.eventually(lambda: "imported" in daemon.log.tail(200))

@@ -280,7 +280,8 @@ class Supervision:
                 self._boot(server.generation)
 
     def _drop_unwanted(self, now_s: float) -> None:
-        if self.roster.rolling_out is not None:
+        rollout = self.roster.rolling_out
+        if rollout is not None and rollout.stage is not RolloutStage.GOING_BACK:
             return
         for slot, place in list(self.roster.places.items()):
             if not place.wanted:

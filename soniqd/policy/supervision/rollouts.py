@@ -126,7 +126,8 @@ class Rollouts:
         if rollout.stage is not RolloutStage.BOOTING or replaced:  # else no successor is in the way
             for place in self._roster.places.values():
                 self._starts.dismiss(place, now_s)
-        self._roster.settle_places()  # what was given up for room is wanted again
+        self._roster.settle_places()  # what was given up for room is wanted again, what is new is not
+        rollout.untried, rollout.canaries = [], []
         rollout.replaced += rollout.turns.replaced
         rollout.error, rollout.stage, rollout.turns = reason, RolloutStage.GOING_BACK, Turns(replaced)
 

@@ -451,3 +451,22 @@ def test_a_place_that_was_given_up_for_room_comes_back_when_the_reload_fails():
     assert script.slots == [("post/2", 2), ("mail/2", 1)]
     assert script.drains == ["w3"]
     assert list(script.machine.roster.places) == ["mail/1", "mail/2"]
+
+
+def test_a_place_that_was_given_up_for_room_is_filled_before_the_going_back_has_ended():
+    mail, images, post = (replace(ONE, name=name, connections=5) for name in ("mail", "images", "post"))
+    script = Script(mail, images)
+    script.tell(ev.Budgeted(15), ev.Booted(1))
+    script.start("w1", "w2")
+    script.tell(ev.Reload((mail, replace(post, processes=2))), ev.Booted(2))
+    script.start("w3")
+    script.tell(ev.Exited("w1", CLEAN))
+    script.start("w4")
+    assert script.drains == ["w2"]
+    script.tell(ev.Exited("w2", CLEAN), ev.Exited("w5", KILLED))
+    assert script.slots == [("post/2", 2), ("images/1", 1)]
+    assert script.drains == ["w4"]
+    script.tell(ev.Exited("w4", CLEAN))
+    assert (script.slots, script.reload_errors) == ([("mail/1", 1)], [])
+    script.start("w7")
+    assert (script.drains, len(script.reload_errors)) == (["w3"], 1)

@@ -112,6 +112,16 @@ def configure_logging(level: str, format: LogFormat, *, slot: str | None = None)
     return _handler
 
 
+def change_logging(level: str, format: LogFormat) -> None:  # noqa: A002  its name in the settings
+    """Give the log that ``configure_logging`` has set up another level and form; whoever else listens goes on to."""
+    if _handler is None:
+        return
+    _handler.render = make_format(format, slot=None)
+    _handler.setLevel(level)
+    for logger in (logging.getLogger(), logging.getLogger("soniqd")):
+        logger.setLevel(min(_handler.level, logging.INFO))
+
+
 def make_format(format: LogFormat, *, slot: str | None, environ: Mapping[str, str] = os.environ) -> LineFormat:  # noqa: A002
     """Choose the rendering for stderr."""
     name = slot or "soniqd"

@@ -14,7 +14,7 @@ from typing import Any
 from soniqd.control import fork as wire
 from soniqd.errors import ConfigurationError
 from soniqd.log import catalogue, emit
-from soniqd.log.setup import configure_logging
+from soniqd.log.setup import change_logging
 from soniqd.model.child import ExitCause, GroupPlan
 from soniqd.policy.supervision import effects as fx
 from soniqd.policy.supervision import events as ev
@@ -220,7 +220,7 @@ class Reloads:
 
     def _apply(self, attempt: _Attempt) -> None:
         self.settings, self.code = attempt.settings, attempt.code
-        configure_logging(attempt.settings.soniqd.log_level, attempt.settings.soniqd.log_format)
+        change_logging(attempt.settings.soniqd.log_level, attempt.settings.soniqd.log_format)
 
     def _conclude(self, result: ReloadResult) -> ReloadResult:
         if result.error is not None:

@@ -19,9 +19,10 @@ import pytest
 from soniqd.log import Event, emit, setup
 from soniqd.log.context import job_id_var
 from soniqd.log.formats import JournaldFormat, JsonFormat, TextFormat
-from soniqd.log.setup import LineHandler, configure_logging, make_format
+from soniqd.log.setup import LineHandler, change_logging, configure_logging, make_format
 
 STARTED = Event("started", logging.INFO, "started with {count} workers")
+FAILED = Event("failed", logging.ERROR, "failed {count} times")
 DETAIL = Event("detail", logging.DEBUG, "detail {count}")
 
 pytestmark = pytest.mark.usefixtures("clean_logging")
@@ -59,6 +60,25 @@ def test_an_event_becomes_one_line(lines: Callable[[], list[str]]) -> None:
     [line] = lines()
     entry = json.loads(line)
     assert (entry["event"], entry["count"], entry["slot"]) == ("started", 2, "master")
+
+
+def test_a_changed_level_and_form_hold_for_the_log_and_leave_other_listeners_alone(
+    lines: Callable[[], list[str]],
+) -> None:
+    heard: list[str] = []
+    listener = logging.Handler(logging.INFO)
+    listener.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]
+    configure_logging("INFO", "json")
+    logging.getLogger("soniqd").addHandler(listener)
+    change_logging("DEBUG", "json")
+    emit(DETAIL, count=1)
+    change_logging("ERROR", "text")
+    emit(STARTED, count=2)
+    emit(FAILED, count=3)
+    first, second = lines()
+    assert json.loads(first)["event"] == "detail"
+    assert second.endswith("failed 3 times")
+    assert heard == ["started with 2 workers", "failed 3 times"]
 
 
 def test_an_event_below_the_level_is_not_formatted(lines: Callable[[], list[str]]) -> None:

@@ -109,14 +109,11 @@ async def _abort(child: ChildProcess) -> None:
 
 async def ask_for_stacks(child: ChildProcess, timeout_s: float) -> bool:
     """Let a child write its stacks into the black box; return whether it did, in time and alive."""
-    if child.box.closed:
-        return False
-    asked = child.box.memory.ask()
-    deadline_s = asyncio.get_running_loop().time() + timeout_s
-    while asyncio.get_running_loop().time() < deadline_s:
-        await asyncio.sleep(POLL_S)
-        if child.box.closed:
-            return False
-        if child.box.memory.answered == asked:
+    box, loop = child.box, asyncio.get_running_loop()
+    asked = None if box.closed else box.memory.ask()
+    deadline_s = loop.time() + timeout_s
+    while not box.closed and loop.time() < deadline_s:
+        if box.memory.answered == asked:
             return True
+        await asyncio.sleep(POLL_S)
     return False

@@ -257,19 +257,24 @@ async def test_what_a_child_says_while_the_image_changes_is_heard(tmp_path, inst
         await daemon.eventually(told)
 
 
+BROKEN_TAKEOVER = (
+    "supervisor/takeover.py",
+    "    master.upgrades = handover.upgrades + 1\n",
+    "    raise RuntimeError('on purpose')\n",
+)
+PATIENT_DRAIN = {"soniqd": {"drain_timeout": "15m"}}
+
+
 async def test_an_image_that_fails_in_spite_of_its_check_starts_anew_and_loses_no_job(
     tmp_path, installation, database_url, app: Soniq
 ):
     out, go = tmp_path / "out", tmp_path / "end"
-    async with daemon_of(installation, tmp_path, jobs=PATIENT, database_url=database_url) as daemon:
+    daemon = daemon_of(installation, tmp_path, jobs=PATIENT, database_url=database_url, **PATIENT_DRAIN)
+    async with daemon:
         await app.enqueue("wait_for", args={"out": str(out), "until": str(go)})
         await daemon.eventually(lambda: lines(out))
         before = pids(await daemon.status())
-        installation.replace(
-            "supervisor/takeover.py",
-            "    master.upgrades = handover.upgrades + 1\n",
-            "    raise RuntimeError('on purpose')\n",
-        )
+        installation.replace(*BROKEN_TAKEOVER)
         error = await daemon.refusal("upgrade")
         assert "starts anew" in error
         assert "on purpose" in error
@@ -285,13 +290,31 @@ async def test_an_image_that_fails_in_spite_of_its_check_starts_anew_and_loses_n
         await daemon.eventually(lambda: len(daemon.processes()) == len(before) + 1, timeout_s=20)
 
 
+async def test_jobs_of_a_child_that_dies_after_such_a_start_run_again(tmp_path, installation, database_url, app: Soniq):
+    """It was a child of this very process, in an image that is gone: nobody else would release what it held."""
+    out, go = tmp_path / "out", tmp_path / "end"
+    daemon = daemon_of(installation, tmp_path, jobs=PATIENT, database_url=database_url, **PATIENT_DRAIN)
+    async with daemon:
+        await app.enqueue("wait_for", args={"out": str(out), "until": str(go)})
+        await daemon.eventually(lambda: lines(out))
+        worker = await daemon.pid_of("default/1")
+        installation.replace(*BROKEN_TAKEOVER)
+        await daemon.refusal("upgrade")
+        await daemon.ready()
+        os.kill(worker, signal.SIGKILL)
+        await daemon.log_event("leftovers_released", requeued=1)
+        go.touch()
+        await daemon.eventually(lambda: len(lines(out)) == 3)
+        assert lines(out)[1] != f"start {worker}"
+
+
 async def test_a_long_job_survives_three_reloads_and_an_upgrade_without_being_run_again(
     tmp_path, installation, database_url, app: Soniq
 ):
     """A job of ten minutes, scaled in time: its end comes after everything else."""
     out, go = tmp_path / "out", tmp_path / "end"
-    tables = {"soniqd": {"drain_timeout": "15m"}}
-    async with daemon_of(installation, tmp_path, jobs=PATIENT, database_url=database_url, **tables) as daemon:
+    daemon = daemon_of(installation, tmp_path, jobs=PATIENT, database_url=database_url, **PATIENT_DRAIN)
+    async with daemon:
         worker = await daemon.pid_of("default/1")
         job_id = await app.enqueue("wait_for", args={"out": str(out), "until": str(go)})
         await daemon.eventually(lambda: lines(out))

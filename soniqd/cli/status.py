@@ -164,8 +164,14 @@ def _row(child: dict[str, Any]) -> tuple[object, ...]:
 def _complaints(answer: dict[str, Any]) -> list[tuple[str, Tone]]:
     """Say first what an operator has to know."""
     found: list[tuple[str, Tone]] = []
-    if answer["database"] != "up":
+    if problem := answer.get("database_problem"):
+        found.append((f"! nothing is claimed: {problem}", "bad"))
+    elif answer["database"] == "connecting":
+        found.append(("the daemon is connecting to the database", "warn"))
+    elif answer["database"] != "up":
         found.append((f"! the database is {answer['database']}: nothing is claimed until it is back", "bad"))
+    if problem := (answer.get("connections") or {}).get("problem"):
+        found.append((f"! the database server may run out of connections: {problem}", "bad"))
     failure = (answer.get("last_reload") or {}).get("error")
     if failure:
         found.append((f"! the last reload failed, generation {answer['generation']} goes on: {failure}", "bad"))

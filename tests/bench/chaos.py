@@ -45,6 +45,8 @@ PATIENCE_S = 240.0
 MAX_CONNECTIONS = 47
 """The plan of the file needs 39; what is scaled up beyond this bound has to be refused."""
 JOBS_PER_S = 7.0
+KILL_WITHIN_S = 5.0
+"""Kills come so soon after a command has begun: about as long as a reload takes."""
 FILE = {"default": 3, "mail": 2}
 """Processes of each group as the file says."""
 
@@ -142,7 +144,7 @@ class Chaos:
     # kills
 
     async def _kill(self, kind: str) -> None:
-        await asyncio.sleep(self._random.random() * 2)
+        await asyncio.sleep(self._random.random() * KILL_WITHIN_S)
         wanted = kind.removeprefix("kill ")
         victims = [
             seen for seen in self._onlooker.look() if seen.place == wanted or (wanted == "worker" and "/" in seen.place)

@@ -24,6 +24,9 @@ What a group says of its processes (:mod:`soniqd.forkserver.attributes`: user, l
 child, before its first thread and before any of its work, forked or not. What the kernel refuses ends the child with
 exit code 78: the master does not start it again before a reload.
 
+When its modules are imported it sums up what they look like on disk (:mod:`soniqd.forkserver.fingerprint`), so that
+the master replaces nobody for a reload that brings the same code.
+
 What modules may do at import that a fork does not survive, and what becomes of it:
 
 =========================  =====================================================================================

@@ -13,7 +13,11 @@ It imports no job code and no worker code. Its parts:
 ``ledger``      duties towards the database: heartbeats, releases, sweep, pruning
 ``leftovers``   workers of other masters of this host: the dead ones' jobs, the living ones' end
 ``waker``       the host's one subscription; wakes one worker per piece of work; promotes what is due
-``reloading``   reloads: which settings a generation has, how an attempt ended
+``reloading``   reloads: which settings a generation has, how an attempt ended; rehearsals
+``changes``     what each key of soniq.toml needs to take effect
+``preview``     what a reload means for each group, and why
+``trial``       a generation that is booted only to be looked at
+``budget``      how many database connections the children may hold, and whether the server has so many
 ``commands``    what soniqctl may ask
 ``groups``      scaling groups, and restarting them
 ``measuring``   what children have done and what memory is their own, for canaries and recycling
@@ -35,6 +39,18 @@ database may be away for any time: nothing here waits for it, what has to be wri
 die: its children are the master's and do not notice. The master may die: its children see their link end, heartbeat for
 themselves, drain and leave; the next master on the host releases at once what the dead ones left and watches the living
 ones until they end.
+
+**Reload** (HUP, ``soniqctl reload``). The configuration is read again, the connections that it needs are compared with
+what the server leaves, and a new generation boots; until then nothing is touched. It has a fingerprint: of its code
+(:mod:`soniqd.forkserver.fingerprint`) and of the settings that every child has. Children of another fingerprint, or of
+another plan for their group, are replaced as the machine decides; all others stay, and only the next child of their
+place comes from the new generation. A key that needs a restart refuses the reload as a whole: a configuration that is
+in force by half is what nobody has written. Every end is told: what was replaced, what was not, and by which keys or
+which code; that nothing had changed, and what to do if somebody knows better; or why the old generation goes on.
+
+**Connections.** ``[database] max_connections``, or else what the server leaves, is a budget that the machine keeps at
+any instant: each child counts with the most that it may ever open, from its fork to its end. Behind a pooler such as
+PgBouncer only the configured bound counts, since the server's own limits are not those of its clients.
 
 **Upgrade** (USR2, ``soniqctl upgrade``). The master executes the soniqd on disk in place of itself: its pid, children,
 fork servers, socket, clients and counters go on, only its connections to the database are new. Children and fork

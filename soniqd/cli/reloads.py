@@ -29,7 +29,8 @@ def print_reload(answer: dict[str, Any]) -> None:
             print_line(_UNSEEN, tone="quiet")
         return
     rest = f", {kept} not concerned" if kept else ""
-    print_line(f"reloaded: generation {generation}, {_processes(replaced)} replaced in {took}{rest}")
+    verb = "replaced or started" if any(group["started"] for group in changes.get("groups", ())) else "replaced"
+    print_line(f"reloaded: generation {generation}, {_processes(replaced)} {verb} in {took}{rest}")
     if changes:
         _print_settings(changes)
         _print_groups(_changed_groups(changes), ("group", "started", "stopped", "replaced", "stayed", "why"))

@@ -97,6 +97,11 @@ def test_status_as_json_is_what_the_master_said(running, soniqctl, arguments):
     ("change", "complaint"),
     [
         ({"database": "down"}, "! the database is down: nothing is claimed until it is back"),
+        ({"database": "connecting"}, "the daemon is connecting to the database"),
+        (
+            {"database": "down", "database_problem": 'it has no tables; run "soniqctl setup"'},
+            '! nothing is claimed: it has no tables; run "soniqctl setup"',
+        ),
         (
             {"last_reload": {"generation": 3, "replaced": 0, "duration_s": 1.0, "error": "cannot import myapp"}},
             "! the last reload failed, generation 2 goes on: cannot import myapp",
@@ -289,6 +294,80 @@ def test_watch_looks_again_and_outlives_the_daemon(running):
 def test_reload_waits_for_the_result(master, soniqctl):
     master.answers["reload"] = {"generation": 3, "replaced": 4, "duration_s": 1.25}
     assert soniqctl("reload").stdout == "reloaded: generation 3, 4 processes replaced in 1.2s\n"
+
+
+def group(
+    name: str, *, started: int = 0, stopped: int = 0, replaced: int = 0, kept: int = 0, reasons: tuple[str, ...] = ()
+):
+    action = "change" if started or stopped or replaced else "stay"
+    numbers = {"started": started, "stopped": stopped, "replaced": replaced, "kept": kept}
+    return {"name": name, "action": action, **numbers, "reasons": list(reasons)}
+
+
+def reload_answer(*groups: dict[str, Any], settings: tuple[str, ...] = (), replaced: int = 0, kept: int = 0):
+    changes = {"settings": list(settings), "code": [], "groups": list(groups)}
+    counts = {"replaced": replaced, "kept": kept}
+    return {"generation": 3, **counts, "duration_s": 1.25, "error": None, "changes": changes}
+
+
+def test_reload_tells_which_groups_changed_and_why(master, soniqctl):
+    mail = group("mail", started=1, replaced=2, reasons=("concurrency: 4 -> 8",))
+    master.answers["reload"] = reload_answer(mail, group("default", kept=3), replaced=3, kept=3)
+    lines = soniqctl("reload").stdout.splitlines()
+    assert lines[0] == "reloaded: generation 3, 3 processes replaced or started in 1.2s, 3 not concerned"
+    assert [line.split() for line in lines[1:]] == [
+        ["GROUP", "STARTED", "STOPPED", "REPLACED", "STAYED", "WHY"],
+        ["mail", "1", "-", "2", "-", "concurrency:", "4", "->", "8"],
+    ]
+
+
+def test_reload_of_nothing_new_says_so_and_what_to_do_about_it(master, soniqctl):
+    master.answers["reload"] = reload_answer(group("default", kept=1), kept=1)
+    first, second = soniqctl("reload").stdout.splitlines()
+    assert first == "reloaded: nothing has changed, 1 process stayed; generation 3 is ready for the next ones, in 1.2s"
+    assert "soniqctl reload --all" in second
+
+
+def test_reload_of_a_setting_that_concerns_nobody_names_it(master, soniqctl):
+    master.answers["reload"] = reload_answer(group("default", kept=1), settings=("[sweep] interval: 1m -> 2m",), kept=1)
+    first, second = soniqctl("reload").stdout.splitlines()
+    assert first.startswith("reloaded: no process is concerned, 1 process stayed;")
+    assert second == "[sweep] interval: 1m -> 2m (no process has to be replaced for it)"
+
+
+def test_reload_hands_its_options_to_the_daemon(master, soniqctl):
+    master.answers["reload"] = reload_answer(group("default", replaced=1), replaced=1)
+    soniqctl("reload", "--all")
+    assert master.requests[-1] == ("reload", {"all": True, "dry_run": False})
+
+
+def test_a_rehearsal_says_what_would_happen_and_that_nothing_did(master, soniqctl):
+    default = group("default", replaced=2, reasons=("a", "b", "c", "d", "e"))
+    changes = reload_answer(default, group("mail", kept=1))["changes"]
+    master.answers["reload"] = {"refused": False, "problems": [], "needs_restart": [], "changes": changes}
+    lines = soniqctl("reload", "--dry-run").stdout.splitlines()
+    assert [line.split() for line in lines[:-1]] == [
+        ["GROUP", "START", "STOP", "REPLACE", "STAY", "WHY"],
+        ["default", "-", "-", "2", "-", "a;", "b;", "c;", "2", "more"],
+        ["mail", "-", "-", "-", "1", "nothing", "has", "changed"],
+    ]
+    assert lines[-1] == "the new code can be imported; nothing was done"
+
+
+def test_a_rehearsal_of_what_would_be_refused_fails(master, soniqctl):
+    answer = {
+        "refused": True,
+        "problems": ["cannot import shop"],
+        "needs_restart": ["[soniqd] socket"],
+        "changes": None,
+    }
+    master.answers["reload"] = answer
+    assert soniqctl("reload", "--dry-run", expect=1).stdout.splitlines() == [
+        "! cannot import shop",
+        "! [soniqd] socket changed: restart soniqd to apply that",
+        "a reload would be refused; nothing was done",
+    ]
+    assert json.loads(soniqctl("reload", "--dry-run", "--json", expect=1).stdout) == answer
 
 
 def test_a_failed_reload_says_why_and_fails(master, soniqctl):

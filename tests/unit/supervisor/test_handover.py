@@ -186,6 +186,8 @@ ELSEWHERE: dict[str, dict[str, str]] = {
     },
     "Ledger": {
         "up": "up",
+        "problem": "problem",
+        "_has_schema": "looked at anew",
         "_releases": "releases",
         "_release_asked": "set by the releases",
         "_all_released": "set by the releases",

@@ -84,6 +84,12 @@ class DatabaseUnavailableError(DatabaseError):
     code = "SONIQ_DATABASE_UNAVAILABLE"
 
 
+class DatabaseRefusedError(DatabaseUnavailableError):
+    """The database is there and lets nobody in with this URL: somebody has to change the one or the other."""
+
+    code = "SONIQ_DATABASE_REFUSED"
+
+
 class OutcomeRefusedError(DatabaseError):
     """The database cannot store what some outcomes hold, for example a result; nothing was written for those jobs.
 

@@ -60,7 +60,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "-c", "--config", metavar="FILE", type=Path, help=f"configuration, default $SONIQ_CONFIG or {DEFAULT_PATH}"
     )
     parser.add_argument(
-        "-t", "--test", action="store_true", help="check the configuration, import the jobs modules, and exit"
+        "-t",
+        "--test",
+        action="store_true",
+        help="check the configuration, import the jobs modules, try the database, and exit; a database that does not "
+        "answer is a warning, since a daemon would wait for it; one that refuses, or has no tables, is an error (78)",
     )
     parser.add_argument("--version", action="version", version=f"soniqd {__version__}")
     return parser.parse_args(arguments)
@@ -77,9 +81,12 @@ def _config_path(given: Path | None) -> Path:
 def _test(settings: DaemonSettings, path: Path) -> int:
     from soniqd.supervisor import check  # noqa: PLC0415  not before the settings are known to be good
 
-    if problems := check(settings):
-        return _tell(problems, EX_CONFIG)
-    print(f"{path}: the configuration is good, and the jobs modules can be imported")  # noqa: T201
+    findings = check(settings)
+    _tell([f"warning: {warning}" for warning in findings.warnings], EX_OK)
+    if findings.problems:
+        return _tell(findings.problems, EX_CONFIG)
+    database = "" if findings.warnings else ", and the database can be used"
+    print(f"{path}: the configuration is good, the jobs modules can be imported{database}")  # noqa: T201
     return EX_OK
 
 

@@ -111,7 +111,7 @@ LOOP_BLOCKED = Event(
 LOOP_FREE = Event("loop_free", WARNING, "{slot} goes on with its other work, {what} keeps it no longer")
 MONITOR_FAILED = Event("monitor_failed", ERROR, "{slot} cannot look after its event loop: {error}")
 DATABASE_AWAITED = Event("database_awaited", WARNING, "{slot} waits for the database: {error}")
-SCHEMA_UNUSABLE = Event("schema_unusable", ERROR, "{slot} waits for the database's schema: {error}")
+SCHEMA_UNUSABLE = Event("schema_unusable", WARNING, "{slot} waits for the database's schema: {error}")
 ORPHAN_HEARTBEAT_FAILED = Event(
     "orphan_heartbeat_failed", WARNING, "{slot} cannot heartbeat without its master: {error}"
 )
@@ -174,6 +174,7 @@ WORKER_DISOWNED = Event(
     "worker_disowned", WARNING, "{slot} was declared lost by another host though it lives: replacing it, pid {pid}"
 )
 DATABASE_DOWN = Event("database_down", ERROR, "the database is away, jobs wait until it is back: {error}")
+DATABASE_UNUSABLE = Event("database_unusable", ERROR, "jobs wait until the database can be used: {error}")
 DATABASE_UP = Event("database_up", INFO, "the database is there: {location}")
 DUTY_FAILED = Event("duty_failed", ERROR, "cannot {duty}: {error}")
 SOCKETS_NOT_USED = Event(

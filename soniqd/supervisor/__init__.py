@@ -27,6 +27,7 @@ It imports no job code and no worker code. Its parts:
 ``following``   the commands whose answer has no end
 ``insight``     what waits in the database, who leads, health: asked for by people, never waited for
 ``usage``       processor time and memory of each process
+``service``     what the service manager is told (sd_notify)
 ``signals``     what signals mean
 ``upgrade``     this process goes on as the soniqd on disk: when, and step by step
 ``selfcheck``   whether that soniqd could, asked in a process of its own

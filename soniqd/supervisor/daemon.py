@@ -23,7 +23,7 @@ from soniqd.log.setup import configure_logging
 from soniqd.settings import restore_settings
 from soniqd.settings.daemon import DaemonSettings
 from soniqd.supervisor import takeover
-from soniqd.supervisor.check import check_modules
+from soniqd.supervisor.check import Findings, check_all
 from soniqd.supervisor.commands import Commands
 from soniqd.supervisor.descriptors import raise_descriptor_limit
 from soniqd.supervisor.handover import Handover, judge
@@ -53,9 +53,9 @@ def go_on() -> int:
     return asyncio.run(_run(settings, None if handover.config is None else Path(handover.config), handover))
 
 
-def check(settings: DaemonSettings) -> list[str]:
-    """Boot a generation as ``soniqd -t`` does, and return what is wrong with the jobs modules."""
-    return asyncio.run(check_modules(settings))
+def check(settings: DaemonSettings) -> Findings:
+    """Do what ``soniqd -t`` does: import the jobs modules, and connect to the database."""
+    return asyncio.run(check_all(settings))
 
 
 def check_self(config: Path) -> int:

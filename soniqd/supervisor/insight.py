@@ -77,7 +77,7 @@ class Insight:
             "healthy": not complaints,
             "ready": bool(params.get("ready")),
             "state": facts.phase,
-            "database": "up" if facts.database_up else "down",
+            "database": self._master.ledger.database,
             "reasons": [asdict(complaint) for complaint in complaints],
         }
 

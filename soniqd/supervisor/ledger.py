@@ -18,7 +18,7 @@ from typing import Literal
 
 from soniqd.backends import StorageBackend
 from soniqd.control.identity import current_identity
-from soniqd.errors import DatabaseUnavailableError, SoniqError
+from soniqd.errors import DatabaseUnavailableError, SchemaError, SoniqError
 from soniqd.log import catalogue, emit
 from soniqd.log.redact import redact
 from soniqd.model import JobId, WorkerId
@@ -57,6 +57,7 @@ class LedgerHandover:
 
     releases: tuple[PendingRelease, ...]
     up: bool | None
+    problem: str | None
 
 
 class Ledger:
@@ -87,7 +88,9 @@ class Ledger:
         )
         self._tasks: list[asyncio.Task[None]] = []
         self._succeeded_s = 0.0
+        self._has_schema = False
         self.up: bool | None = None
+        self.problem: str | None = None
 
     @property
     def times(self) -> LedgerTimes:
@@ -100,17 +103,22 @@ class Ledger:
         self._beats.interval_s = times.heartbeat_interval_s
 
     @property
+    def database(self) -> str:
+        """What people and programs are told: ``connecting`` until the first answer or refusal."""
+        return "connecting" if self.up is None else "up" if self.up else "down"
+
+    @property
     def pending_releases(self) -> int:
         """How many dead incarnations are still to be written down."""
         return len(self._releases)
 
     def hand_over(self) -> LedgerHandover:
         """Describe what is still to be done."""
-        return LedgerHandover(tuple(self._releases.values()), self.up)
+        return LedgerHandover(tuple(self._releases.values()), self.up, self.problem)
 
     def resume(self, earlier: LedgerHandover) -> None:
         """Go on with what an earlier image of the master described; to be started after that."""
-        self.up = earlier.up
+        self.up, self.problem = earlier.up, earlier.problem
         for release in earlier.releases:
             self.release(release)
 
@@ -153,28 +161,48 @@ class Ledger:
             try:
                 pause_s = await duty()
                 retry_s = _RETRY_FIRST_S
-            except DatabaseUnavailableError as error:
-                self._note_down(error, began_s)
-                pause_s, retry_s = retry_s * (0.75 + random() / 2), min(retry_s * 2, _RETRY_MAX_S)  # noqa: S311  jitter
             except SoniqError as error:
-                emit(catalogue.DUTY_FAILED, duty=name, error=redact(str(error)))
-                pause_s = _ERROR_PAUSE_S
+                if self._is_away(error):
+                    self._note_down(error, began_s)
+                    pause_s = retry_s * (0.75 + random() / 2)  # noqa: S311  jitter
+                    retry_s = min(retry_s * 2, _RETRY_MAX_S)
+                else:
+                    emit(catalogue.DUTY_FAILED, duty=name, error=redact(str(error)))
+                    self._has_schema = False  # perhaps any more: the next turn finds out
+                    pause_s = _ERROR_PAUSE_S
             except Exception as error:  # noqa: BLE001  a duty that ended for a defect would end unseen
                 emit(catalogue.DUTY_FAILED, exc_info=error, duty=name, error=redact(f"{type(error).__name__}: {error}"))
                 pause_s = _ERROR_PAUSE_S
             await _pause(pause_s, asked)
 
+    async def _reach(self) -> None:
+        """Connect; a database that this release cannot use, or not yet, counts as one that is away."""
+        await self._backend.open()
+        if not self._has_schema:
+            await self._backend.check_schema()
+            self._has_schema = True
+
+    def _is_away(self, error: SoniqError) -> bool:
+        """A schema that was found good and then refuses one statement is that statement's trouble alone."""
+        return isinstance(error, DatabaseUnavailableError) or (isinstance(error, SchemaError) and not self._has_schema)
+
     def _note_up(self) -> None:
         self._succeeded_s = time.monotonic()
+        self.problem = None
         if self.up is not True:
             self.up = True
             emit(catalogue.DATABASE_UP, location=self._backend.location)
 
     def _note_down(self, error: Exception, began_s: float) -> None:
         overtaken = began_s < self._succeeded_s  # another duty has met the database since this one began
-        if self.up is not False and not overtaken:
-            self.up = False
-            emit(catalogue.DATABASE_DOWN, error=redact(str(error)))
+        if overtaken:
+            return
+        unusable, was_unusable = isinstance(error, SchemaError), self.problem is not None
+        if self.up is not False or (unusable and not was_unusable):
+            emit(catalogue.DATABASE_UNUSABLE if unusable else catalogue.DATABASE_DOWN, error=redact(str(error)))
+        self.up, self._has_schema = False, False
+        if not (unusable and was_unusable):
+            self.problem = redact(str(error)) if unusable else None
 
     async def _heartbeat(self) -> float:
         try:
@@ -187,7 +215,7 @@ class Ledger:
         return self.times.heartbeat_interval_s
 
     async def _beat(self) -> None:
-        await self._backend.open()
+        await self._reach()
         workers = self._living()
         if workers:
             alive = await self._backend.heartbeat(workers)
@@ -212,7 +240,7 @@ class Ledger:
             self._all_released.set()
 
     async def _release_one(self, release: PendingRelease) -> None:
-        await self._backend.open()
+        await self._reach()
         report = await self._backend.release_workers(
             [release.worker_id],
             cause=release.cause,
@@ -234,7 +262,7 @@ class Ledger:
             )
 
     async def _settle_leftovers(self) -> float:
-        await self._backend.open()
+        await self._reach()
         await self._foreign.settle(
             heartbeat_interval_s=self.times.heartbeat_interval_s, max_crashes=self.times.max_crashes
         )
@@ -245,7 +273,7 @@ class Ledger:
         wait_s = self._beats.steady_in_s(time.clock_gettime(time.CLOCK_BOOTTIME))
         if wait_s > 0:
             return wait_s
-        await self._backend.open()
+        await self._reach()
         report = await self._backend.sweep(
             heartbeat_timeout_s=self.times.heartbeat_timeout_s, max_crashes=self.times.max_crashes
         )

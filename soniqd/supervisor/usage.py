@@ -53,7 +53,7 @@ class Usage:
         return {
             "at_s": time.monotonic(),
             "state": "reloading" if supervision.reloading else supervision.phase,
-            "database": "up" if master.ledger.up else "down",
+            "database": master.ledger.database,
             "processes": [
                 self._own("master", os.getpid()),
                 *(self._own(f"fork server {number}", pid) for number, pid in sorted(pids.items()) if pid is not None),

@@ -113,6 +113,54 @@ def test_soniqd_t_finds_an_application_with_another_database(run, config, tmp_pa
     assert "jobs.db" in errors
 
 
+def with_database(config, url):
+    config.write_text(config.read_text().replace("sqlite:///jobs.db", url))
+
+
+def test_soniqd_t_makes_no_sqlite_file(run, config, tmp_path):
+    assert "the database can be used" in run("soniqd", "-t", "-c", str(config)).stdout
+    assert not (tmp_path / "jobs.db").exists()
+
+
+def test_soniqd_t_finds_that_an_sqlite_file_cannot_be_made(run, config, tmp_path):
+    with_database(config, "sqlite:///nowhere/jobs.db")
+    errors = run("soniqd", "-t", "-c", str(config), expect=78).stderr
+    assert f"the folder {tmp_path / 'nowhere'} does not exist" in errors
+
+
+def test_soniqd_t_tells_of_a_database_that_does_not_answer_and_finds_nothing_wrong(run, config):
+    with_database(config, "postgresql://u:secret@127.0.0.1:1/d")
+    done = run("soniqd", "-t", "-c", str(config))
+    assert done.stderr.startswith("soniqd: warning: cannot connect to the database: ")
+    assert done.stderr.endswith("; soniqd starts, and jobs wait until it is there\n")
+    assert "secret" not in done.stderr
+    assert "the configuration is good" in done.stdout
+    assert "the database can be used" not in done.stdout
+
+
+def test_soniqd_t_finds_a_database_that_can_be_used(run, config, postgres_url):
+    with_database(config, postgres_url)
+    done = run("soniqd", "-t", "-c", str(config))
+    assert (done.stderr, "and the database can be used" in done.stdout) == ("", True)
+
+
+def test_soniqd_t_finds_a_database_without_tables(run, config, empty_postgres_url):
+    with_database(config, empty_postgres_url)
+    errors = run("soniqd", "-t", "-c", str(config), expect=78).stderr
+    assert errors == 'soniqd: cannot use the database: it has no tables of soniqd; run "soniqctl setup"\n'
+
+
+@pytest.mark.parametrize(
+    ("database", "user", "cure"),
+    [("nowhere", "postgres", '"soniqctl setup" creates it'), ("postgres", "nobody", "create the role")],
+)
+def test_soniqd_t_finds_a_database_that_refuses(run, config, postgres_server, database, user, cure):
+    with_database(config, postgres_server.url(database, user=user))
+    errors = run("soniqd", "-t", "-c", str(config), expect=78).stderr
+    assert errors.startswith("soniqd: cannot connect to the database: ")
+    assert cure in errors
+
+
 def test_soniqd_finds_its_configuration_in_a_variable(run, config):
     assert "the configuration is good" in run("soniqd", "-t", SONIQ_CONFIG=str(config)).stdout
 

@@ -48,8 +48,15 @@ async def test_a_database_without_tables_is_reported_and_waited_for(tmp_path, em
     daemon.start()
     try:
         await daemon.log.wait_for("daemon_started")
-        await daemon.eventually(lambda: "soniqctl setup" in daemon.log.path.read_text())
+        await daemon.log_event("schema_unusable", slot="default/1")
+        status = await daemon.status()
+        assert status["database"] == "down"
+        assert status["database_problem"] == 'cannot use the database: it has no tables of soniqd; run "soniqctl setup"'
+        errors = [record["event"] for record in daemon.log.records if record["level"] == "ERROR"]
+        assert errors == ["database_unusable"]
+        assert not [record for record in daemon.log.records if record["event"] == "database_up"]
         await daemon.soniqctl("setup")
+        await daemon.log_event("database_up")
         await daemon.ready(timeout_s=30)
         assert await daemon.stop() == 0
         await daemon.gone()

@@ -92,7 +92,13 @@ async def migration_status(database: Database) -> MigrationStatus:
 
 async def check_schema(database: Database) -> None:
     """Raise SchemaError unless every migration is applied as it is in this release."""
-    status = _status(dict(await database.fetch(SQL["applied_migrations"], {}, repeat=True)))
+    try:
+        rows = await database.fetch(SQL["applied_migrations"], {}, repeat=True)
+    except SchemaError as error:
+        if isinstance(error.__cause__, errors.UndefinedTable):
+            raise SchemaError('cannot use the database: it has no tables of soniqd; run "soniqctl setup"') from None
+        raise
+    status = _status(dict(rows))
     if status.pending:
         raise SchemaError(
             f'cannot use the database: it lacks {", ".join(status.pending)}; run "soniqctl setup"',

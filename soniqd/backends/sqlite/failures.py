@@ -6,7 +6,7 @@ import os
 import sqlite3
 from pathlib import Path
 
-from soniqd.errors import DatabaseError, DatabaseUnavailableError, SchemaError, SoniqError
+from soniqd.errors import DatabaseError, DatabaseRefusedError, DatabaseUnavailableError, SchemaError, SoniqError
 
 _LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
@@ -52,7 +52,7 @@ def _by_code(error: sqlite3.Error, cannot_use: str, path: Path) -> SoniqError:
     if code in _LOCKED:
         return DatabaseUnavailableError(f"{cannot_use}: another process keeps it locked")
     if code == sqlite3.SQLITE_CANTOPEN:
-        return DatabaseUnavailableError(f"cannot open the SQLite database {path}: {_why_not_open(path)}")
+        return DatabaseRefusedError(f"cannot open the SQLite database {path}: {_why_not_open(path)}")
     if code in _TRY_LATER:
         return DatabaseUnavailableError(f"{cannot_use}: {_TRY_LATER[code]} ({error})")
     if code in _DAMAGED:

@@ -117,15 +117,16 @@ def test_a_change_of_state_takes_its_status_along_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("facts", "line"),
+    ("counts", "line"),
     [
-        ({"children": 3, "wanted": 3, "jobs": 2}, "running: 3 children, 2 jobs running"),
-        ({"children": 1, "wanted": 0, "jobs": 1}, "running: 1 child, 1 job running"),
-        ({"children": 2, "wanted": 4, "jobs": 0}, "running: 2 of 4 children, 0 jobs running"),
+        ((3, 3, 2), "running: 3 children, 2 jobs running"),
+        ((1, 0, 1), "running: 1 child, 1 job running"),
+        ((2, 4, 0), "running: 2 of 4 children, 0 jobs running"),
     ],
 )
-def test_the_status_counts(facts: dict[str, int], line: str) -> None:
-    assert status_line(doing="running", database_up=True, **facts) == line
+def test_the_status_counts(counts: tuple[int, int, int], line: str) -> None:
+    children, wanted, jobs = counts
+    assert status_line(doing="running", children=children, wanted=wanted, jobs=jobs, database_up=True) == line
 
 
 @pytest.mark.parametrize(

@@ -106,9 +106,9 @@ def test_what_is_handed_over_is_taken_up(kind, name, files):
 
 WIRING = {
     "_backend", "_children", "_events", "_handler", "_insight", "_life", "_living", "_loop", "_master", "_mine",
-    "_new_id", "_notifier", "_on_change", "_on_disowned", "_on_ended", "_on_entry", "_on_failed", "_on_message", "_out", "_plan",
-    "_processes", "_random", "_reaper", "_rollback", "_roster", "_server", "_sleepers", "_starts", "_tell", "_wake",
-    "_watches_memory",
+    "_new_id", "_notifier", "_on_change", "_on_disowned", "_on_ended", "_on_entry", "_on_failed", "_on_message", "_out",
+    "_plan", "_processes", "_random", "_reaper", "_rollback", "_roster", "_server", "_sleepers", "_starts", "_tell",
+    "_wake", "_watches_memory",
 }  # fmt: skip
 """Other objects, and what they are told by: made of nothing but each other."""
 

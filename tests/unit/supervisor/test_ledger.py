@@ -16,7 +16,7 @@ import pytest
 from soniqd.backends import SweepReport
 from soniqd.backends.memory import MemoryBackend
 from soniqd.control.identity import current_identity
-from soniqd.errors import DatabaseError, DatabaseUnavailableError
+from soniqd.errors import DatabaseError, DatabaseUnavailableError, SchemaError
 from soniqd.model import Done, JobId, NewJob, WorkerId, WorkerRecord
 from soniqd.supervisor.ledger import Ledger, LedgerTimes, PendingRelease
 from tests.support.processes import Process, find_process
@@ -31,6 +31,7 @@ class Flaky(MemoryBackend):
     def __init__(self) -> None:
         super().__init__()
         self.away = False
+        self.has_tables = True
         self.heartbeats: list[list[WorkerId]] = []
         self.looked = 0
 
@@ -45,6 +46,11 @@ class Flaky(MemoryBackend):
 
     async def ping(self) -> None:
         self._check()
+
+    async def check_schema(self) -> None:
+        self._check()
+        if not self.has_tables:
+            raise SchemaError("cannot use the database: run soniqctl setup")
 
     async def host_leftovers(self, machine_id: str, hostname: str) -> Any:
         self._check()
@@ -276,3 +282,41 @@ async def test_nobody_is_swept_before_the_own_heartbeat_is_steady(host, monkeypa
     host.ledger.start()
     await eventually(lambda: swept_s)
     assert swept_s[0] >= 0.3
+
+
+# -- what is told of the database
+
+
+async def test_nothing_is_known_of_the_database_before_it_has_answered_or_refused(host: Host) -> None:
+    fresh = Host()
+    assert (fresh.ledger.database, fresh.ledger.problem) == ("connecting", None)
+    fresh.backend.away = True
+    fresh.ledger.start()
+    try:
+        await eventually(lambda: fresh.ledger.database == "down")
+        fresh.backend.away = False
+        await eventually(lambda: fresh.ledger.database == "up")
+    finally:
+        await fresh.ledger.finish(0.1)
+
+
+async def test_missing_tables_are_told_once_and_nothing_is_said_to_be_up_before_they_are_there(caplog) -> None:
+    caplog.set_level("INFO", logger="soniqd")
+    host = Host()
+    host.backend.has_tables = False
+    host.ledger.start()
+    try:
+        await eventually(lambda: host.ledger.problem)
+        assert host.ledger.database == "down"
+        host.backend.away = True
+        await eventually(lambda: host.ledger.problem is None)
+        host.backend.away = False
+        await eventually(lambda: host.ledger.problem)
+        told = [record.event for record in caplog.records]
+        assert set(told) == {"database_unusable"}
+        host.backend.has_tables = True
+        await eventually(lambda: host.ledger.database == "up")
+    finally:
+        await host.ledger.finish(0.1)
+    assert host.ledger.problem is None
+    assert [record.event for record in caplog.records][len(told) :] == ["database_up"]

@@ -323,7 +323,9 @@ async def befall(folder: Path, url: str, *, actions: int, seed: int) -> Report:
     }
     wrong = [*chaos.wrong, *(f"lost: {job_id}" for job_id in sorted(lost))]
     wrong += [_describe(gap, daemon) for gap in capacity.gaps]
-    wrong += [str(rerun) for rerun in reruns if rerun.cause != "killed" or rerun.overlaps]
+    for rerun in reruns:
+        if rerun.cause != "killed" or rerun.overlaps:
+            wrong += [str(rerun), *(f"  {record}" for record in daemon.log.records if rerun.concerns(record))]
     if connections.error is not None or connections.most > MAX_CONNECTIONS:
         wrong.append(f"connections: {connections.most} of {MAX_CONNECTIONS}, {connections.error}")
     wrong += [f"dead letter: {letter['id']}" for letter in dead]
@@ -373,7 +375,7 @@ def _deaths(daemon: Daemon, killed: dict[int, list[Moment]]) -> dict[int, list[M
     """Add those that died of broken code, by the log's word."""
     offset_s = time.time() - time.monotonic()
     deaths = {pid: list(moments) for pid, moments in killed.items()}
-    for record in daemon.log.find("child_died"):
+    for record in daemon.log.find("child_died") + daemon.log.find("child_left"):
         at_s = datetime.fromisoformat(record["ts"]).timestamp() - offset_s
         if record["pid"] is not None and "SIGALRM" in record["cause"]:
             deaths.setdefault(record["pid"], []).append((at_s - 1, at_s))

@@ -18,7 +18,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 SHORTEST_S = 0.01
 LONGEST_S = 10.0
@@ -101,6 +101,12 @@ class Rerun:
     def overlaps(self) -> bool:
         """The second run began while the first one is known to have gone on."""
         return self.second.began_s < self.first.seen_s
+
+    def concerns(self, record: Mapping[str, Any]) -> bool:
+        """Whether a record of a daemon's log is about the job, or about a process or a worker that ran it."""
+        pids, workers = {self.first.pid, self.second.pid}, {self.first.worker_id, self.second.worker_id}
+        about_job = record.get("job_id") == self.first.job_id
+        return about_job or record.get("pid") in pids or record.get("worker_id") in workers
 
 
 def next_duration_s(source: random.Random, *, longest_s: float = LONGEST_S) -> float:

@@ -172,11 +172,9 @@ def kind_of(process: Process) -> str:
 def _describe(rerun: Rerun, daemons: list[Daemon], killer: Killer) -> str:
     lines = [f"not explained: {rerun.first} then {rerun.second}"]
     lines.append(f"  killed: {[(pid, killer.killed.get(pid)) for pid in (rerun.first.pid, rerun.second.pid)]}")
-    wanted = (rerun.first.worker_id, rerun.first.job_id, f"'pid': {rerun.first.pid},", f"'pid': {rerun.second.pid},")
     for daemon in daemons:
         daemon.log.mark()
-        texts = (str(record) for record in daemon.log.records)
-        lines += [f"  {daemon.folder.name}: {text}" for text in texts if any(word in text for word in wanted)]
+        lines += [f"  {daemon.folder.name}: {record}" for record in daemon.log.records if rerun.concerns(record)]
     return "\n".join(lines)
 
 

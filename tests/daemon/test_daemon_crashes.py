@@ -121,7 +121,8 @@ async def test_a_new_master_watches_an_orphan_and_releases_its_job_the_moment_it
     tmp_path, database_url, app: Soniq
 ):
     out = tmp_path / "runs"
-    async with Daemon(tmp_path, jobs=APPEND_THEN_SLEEP, database_url=database_url) as daemon:
+    patient = {"drain_timeout": 120}  # for the orphan to live until it is killed
+    async with Daemon(tmp_path, jobs=APPEND_THEN_SLEEP, database_url=database_url, soniqd=patient) as daemon:
         await app.enqueue("mark", args={"path": str(out), "text": "a", "seconds": 60})
         await daemon.eventually(lambda: runs(out))
         orphan = await daemon.pid_of("default/1")
@@ -131,6 +132,7 @@ async def test_a_new_master_watches_an_orphan_and_releases_its_job_the_moment_it
         assert len(runs(out)) == 1
         os.kill(orphan, signal.SIGKILL)
         await daemon.eventually(lambda: len(runs(out)) == 2, timeout_s=3)
+        await daemon.kill("default/1")
 
 
 async def test_a_killed_fork_server_is_replaced_and_its_children_do_not_notice(tmp_path, database_url, app: Soniq):

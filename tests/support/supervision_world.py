@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from soniqd.control.plain import from_plain, to_plain
-from soniqd.model.child import ExitCause, GroupPlan, Recycling
+from soniqd.model.child import ExitCause, GroupPlan, Recycling, Slot
 from soniqd.policy.supervision import Supervision
 from soniqd.policy.supervision import effects as fx
 from soniqd.policy.supervision import events as ev
@@ -95,7 +95,7 @@ class World:
         self.answered: Counter[str] = Counter()
         self.errors: list[str] = []
         self.finished: int | None = None
-        self.served: set[str] = set()
+        self.served: set[Slot] = set()
         self.trace: list[str] = []
         self._due: list[tuple[float, int, ev.Event]] = []
         self._order = itertools.count()
@@ -205,8 +205,8 @@ class World:
             plan = tuple(replace(g, processes=self.random.randrange(1, 4)) if g.role == "worker" else g for g in plan)
         elif change == 2:
             extra = GroupPlan("worker", f"extra{self.random.randrange(2)}", 1, connections=2, drain_timeout_s=5.0)
-            names = {group.name for group in plan}
-            plan = (*plan, extra) if extra.name not in names else tuple(g for g in plan if g.name != extra.name)
+            present = {group.name for group in plan}
+            plan = (*plan, extra) if extra.name not in present else tuple(g for g in plan if g.name != extra.name)
         elif change == 3:
             names = {"mail": "post", "post": "mail"}
             plan = tuple(replace(group, name=names.get(group.name, group.name)) for group in plan)

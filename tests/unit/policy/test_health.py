@@ -16,9 +16,8 @@ def worker(slot: str = "default/1", **changes: Any) -> ChildHealth:
 
 
 def group(*children: ChildHealth, name: str = "default", **changes: Any) -> GroupHealth:
-    return GroupHealth(
-        name=name, **{"role": "worker", "wanted": 1, "hang_timeout_s": 60.0, "children": children} | changes
-    )
+    values: dict[str, Any] = {"role": "worker", "wanted": 1, "hang_timeout_s": 60.0, "children": children}
+    return GroupHealth(name=name, **values | changes)
 
 
 SCHEDULER = group(worker("scheduler/1", phase="following", looked_ago_s=None), name="scheduler", role="scheduler")

@@ -149,7 +149,8 @@ class Commands:
         place = self._master.supervision.roster.places.get(child.spec.slot)
         reported = process.state if process else None
         state = _STATES[child.state]
-        if reported is not None and child.state in (ChildState.RUNNING, ChildState.STARTING):
+        told = reported is not None and reported.phase != "starting"  # its first word after Ready may be on its way
+        if reported is not None and told and child.state in (ChildState.RUNNING, ChildState.STARTING):
             state = reported.phase
         return {
             "role": child.spec.role,

@@ -27,6 +27,12 @@ JOB_RESULT_DROPPED = Event(
 JOB_LEFT_BEHIND = Event(
     "job_left_behind", WARNING, "{job_name} ({job_id}) does not end: its code is left behind, its job queued again"
 )
+JOB_FORKED = Event(
+    "job_forked",
+    ERROR,
+    "job {job_id} has called os.fork(), and its copy of the worker went on as if it were one: the copy is ended; "
+    "end such processes with os._exit(), or use subprocess",
+)
 JOB_ENDED_TOO_LATE = Event(
     "job_ended_too_late", WARNING, "{job_name} ({job_id}) ended after its job was given back: what it did is not kept"
 )

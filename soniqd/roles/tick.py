@@ -7,6 +7,7 @@ import math
 import time
 
 from soniqd.control.memory import ChildMemory
+from soniqd.worker.copies import Original
 
 TICK_INTERVAL_S = 0.5
 
@@ -19,9 +20,11 @@ class Tick:
         self._loop = loop
         self._timer: asyncio.TimerHandle | None = None
         self._due_s = math.inf
+        self._original = Original()
 
     def start(self) -> None:
-        """Tick now and from now on."""
+        """Tick now and from now on. A copy of this process, which would tick in its place, ends here."""
+        self._original.insist()
         self._memory.tick()
         self._due_s = time.monotonic() + TICK_INTERVAL_S
         self._timer = self._loop.call_later(TICK_INTERVAL_S, self.start)

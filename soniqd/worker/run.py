@@ -34,6 +34,7 @@ from soniqd.queue.metrics import GuardedMetrics
 from soniqd.queue.payload import decode_args, encode_result
 from soniqd.queue.registry import Task
 from soniqd.queue.retry_policy import RetryPolicy
+from soniqd.worker.copies import Original
 from soniqd.worker.deadlines import Deadlines
 from soniqd.worker.failure import JobTimeoutError, describe_error, summarize_error
 from soniqd.worker.threads import HandlerThreads
@@ -127,6 +128,7 @@ class Pipeline:
         self._threads = threads
         self._hook_timeout_s = hook_timeout_s
         self._deadlines: Deadlines[Run] = Deadlines(self._expired)
+        self._original = Original()
 
     def close(self) -> None:
         self._deadlines.close()
@@ -202,6 +204,7 @@ class Pipeline:
                 raise
             return self._failed(run, error), None
         finally:
+            self._original.insist()
             self._deadlines.clear(run)
         return self._returned(run, result), result
 

@@ -16,6 +16,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from soniqd.log.context import job_id_var
+from soniqd.worker.copies import Original
 
 _Call = tuple["asyncio.Future[Any]", contextvars.Context, Callable[[], Any]]
 _Ended = tuple["asyncio.Future[Any]", Any, BaseException | None]
@@ -33,6 +34,7 @@ class HandlerThreads:
         self._started = 0
         self._busy = 0
         self._contexts: dict[int, contextvars.Context] = {}
+        self._original = Original()
 
     async def run(self, call: Callable[[], Any]) -> Any:
         """Return what ``call`` returns in a thread, with the caller's context variables, or raise what it raises.
@@ -71,6 +73,7 @@ class HandlerThreads:
                 ended: _Ended = (future, context.run(call), None)
             except BaseException as error:  # noqa: BLE001  it is the waiter's to judge, SystemExit included
                 ended = (future, None, error)
+            context.run(self._original.insist)
             del self._contexts[ident]
             self._report(ended)
             del item, future, context, call, ended

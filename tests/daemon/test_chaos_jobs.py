@@ -58,3 +58,50 @@ async def test_a_job_that_kills_its_workers_takes_no_neighbour_to_the_dead_lette
 
         await daemon.eventually(all_done, timeout_s=30)
         assert [letter["id"] for letter in await app.dead_letter.list()] == [poison]
+
+
+FORKING = (
+    JOBS
+    + """
+
+@app.job(name="fork", retries=0)
+async def fork():
+    os.fork()
+
+
+@app.job(name="fork_and_raise", retries=0)
+async def fork_and_raise():
+    if os.fork() == 0:
+        raise RuntimeError("only in the copy")
+
+
+@app.job(name="fork_and_wait", retries=0)
+async def fork_and_wait():
+    if os.fork() == 0:
+        await asyncio.sleep(3600)
+
+
+@app.job(name="fork_in_thread", retries=0)
+def fork_in_thread():
+    os.fork()
+"""
+)
+
+
+@pytest.mark.parametrize("name", ["fork", "fork_and_raise", "fork_and_wait", "fork_in_thread"])
+async def test_a_copy_of_the_worker_that_a_handler_forked_ends_and_the_worker_goes_on(
+    tmp_path, database_url, app: Soniq, name
+):
+    async with Daemon(tmp_path, jobs=FORKING, database_url=database_url) as daemon:
+        worker, processes = await daemon.pid_of("default/1"), len(daemon.processes())
+        job_ids = [await app.enqueue(name)]
+        await daemon.log_event("job_forked")
+        await daemon.eventually(lambda: len(daemon.processes()) == processes, message="the copy is gone")
+        job_ids += [await app.enqueue("noop") for _ in range(4)]
+
+        async def done() -> bool:
+            jobs = [await app.get_job(job_id) for job_id in job_ids]
+            return all(job is not None and job["status"] == "done" for job in jobs)
+
+        await daemon.eventually(done, timeout_s=20)
+        assert await daemon.pid_of("default/1") == worker

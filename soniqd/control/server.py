@@ -275,8 +275,9 @@ class ControlServer:
             return Failed(number, error.code, str(error))
         finally:
             conversation.stream = None
-            leaving.cancel()
             stream.close()
+            leaving.cancel()
+            await asyncio.wait({leaving})  # it lets go of the socket, which the next request is waited for at
 
     async def _answer(self, request: Request, peer: Peer) -> Response | Stream:
         try:

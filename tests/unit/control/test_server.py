@@ -14,6 +14,7 @@ from soniqd.control.client import ControlClient
 from soniqd.control.message import Request
 from soniqd.control.peer import Peer
 from soniqd.control.server import ControlServer, Limits
+from soniqd.control.stream import Stream
 from soniqd.errors import ConfigurationError, ControlError, DaemonUnreachableError
 
 
@@ -77,6 +78,28 @@ async def test_several_requests_may_follow_on_one_connection(path):
             writer.write(json.dumps({"protocol": 1, "id": number, "command": "status", "params": {}}).encode() + b"\n")
             assert json.loads(await reader.readline())["id"] == number
         writer.close()
+
+
+async def test_a_request_may_follow_a_stream_that_has_ended(path):
+    async def count(request: Request, peer: Peer):
+        del peer
+        if request.command == "status":
+            return {}
+        stream = Stream(lost=lambda count: {"lost": count})
+        asyncio.get_running_loop().call_later(0.02, stream.end)
+        return stream
+
+    async with serving(path, count) as server:
+        reader, writer = await raw(path)
+        for number, command in ((1, "events"), (2, "status")):
+            writer.write(json.dumps({"protocol": 1, "id": number, "command": command, "params": {}}).encode() + b"\n")
+            answer: dict[str, object] = {}
+            async with asyncio.timeout(5):
+                while "ok" not in answer:
+                    answer = json.loads(await reader.readline())
+            assert answer["id"] == number
+        writer.close()
+        await eventually(lambda: not server._clients)  # its end is noticed, too
 
 
 async def test_the_handler_learns_who_asks(path):

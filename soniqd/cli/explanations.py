@@ -263,11 +263,12 @@ def _name(facts: Facts) -> str:
 
 
 def _error(facts: Facts) -> str:
-    """The last line of an error says the most; a traceback's last is the exception."""
+    """The first line is the exception, or how the worker ended; a plain traceback has its exception last."""
     lines = str(facts["last_error"] or "").strip().splitlines()
     if not lines:
         return "-"
-    return lines[-1] if len(lines[-1]) <= _LONGEST_ERROR else f"{lines[-1][:_LONGEST_ERROR]}..."
+    line = lines[-1] if lines[0].startswith("Traceback ") else lines[0]
+    return line if len(line) <= _LONGEST_ERROR else f"{line[:_LONGEST_ERROR]}..."
 
 
 _WORDS: dict[str, tuple[Tone, Callable[[Facts], Words]]] = {

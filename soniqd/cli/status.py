@@ -17,6 +17,7 @@ from soniqd.cli.wording import count, duration
 from soniqd.errors import ControlError, DaemonUnreachableError
 
 _UNHEALTHY = frozenset({"hung", "misconfigured", "waiting"})
+_LEAVING = frozenset({"stopping", "leaving"})
 _UNCLAIMABLE_SHOWN = 3
 _OLD_S = 5.0
 _CLEAR = "\x1b[H\x1b[2J"
@@ -176,7 +177,7 @@ def _complaints(answer: dict[str, Any]) -> list[tuple[str, Tone]]:
     if failure:
         found.append((f"! the last reload failed, generation {answer['generation']} goes on: {failure}", "bad"))
     for child in answer["children"]:
-        if child["state"] in _UNHEALTHY:
+        if child["state"] in _UNHEALTHY and answer["state"] not in _LEAVING:
             exits = f", last exit: {child['last_exit']}" if child.get("last_exit") else ""
             found.append((f"! {child['slot']} is {child['state']}{exits}", "bad"))
     found.extend(

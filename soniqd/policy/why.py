@@ -65,6 +65,10 @@ LASTING = frozenset(
 """Reasons that go away by somebody's doing only."""
 
 
+_UNHINDERED = frozenset({"claimable", "overdue"})
+"""What is true only where nothing else stands in the way."""
+
+
 def _not_yet(facts: JobFacts) -> Reason | None:
     """Tell what a job with a time to come waits for; None if it was claimed since it was looked up."""
     record = facts.record
@@ -100,7 +104,9 @@ def _obstacles(facts: JobFacts, limits: Limits, daemon: DaemonPresence) -> Itera
         served = sorted({served for worker in live for served in worker.queues})
         yield Reason("queue_unserved", {"queue": queue, "served": served})
     if able:
-        yield _among_able(facts, able)
+        reason = _among_able(facts, able)
+        if not (facts.queue_paused and reason.code in _UNHINDERED):
+            yield reason
     elif knowing and serving:
         served = sorted({served for worker in knowing for served in worker.queues})
         yield Reason("task_elsewhere", {"job_name": name, "queue": queue, "served": served})

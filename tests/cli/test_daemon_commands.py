@@ -122,6 +122,12 @@ def test_status_says_first_what_is_wrong(running, soniqctl, change, complaint):
     assert soniqctl("status").stdout.splitlines()[0] == complaint
 
 
+def test_status_finds_nothing_wrong_with_processes_that_left_because_soniqd_leaves(running, soniqctl):
+    gone = {**STATUS["children"][1], "state": "waiting", "pid": None, "last_exit": "exit code 0"}
+    running.answers["status"] = {**STATUS, "state": "stopping", "children": [gone]}
+    assert "!" not in soniqctl("status").stdout
+
+
 BACKLOG: dict[str, Any] = {
     "leader": {"hostname": "web1", "pid": 4712, "slot": "scheduler/1"},
     "queues": [

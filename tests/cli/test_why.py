@@ -123,6 +123,7 @@ def test_a_paused_queue_and_how_to_resume_it(why, enqueue, up, soniqctl):
     assert "-> soniqctl queues resume mail" in text
     assert answer["code"] == "queue_paused"
     assert answer["advice"] == ["soniqctl queues resume mail"]
+    assert "it can be claimed now" not in text
 
 
 def test_no_worker_and_no_daemon_here(why, enqueue):
@@ -254,13 +255,16 @@ def test_what_became_of_it(why, enqueue, up, claim, complete, soniqctl):
     record = up("mail.send")
     done, dead, cancelled = enqueue("mail.send"), enqueue("mail.send"), enqueue("mail.send")
     complete(Done(claim(record).fence, None, 300.0))
-    complete(DeadLettered(claim(record).fence, "max_retries_exceeded", "RuntimeError: no\nmore"))
+    complete(DeadLettered(claim(record).fence, "max_retries_exceeded", "RuntimeError: no\n  File mail.py"))
     soniqctl("jobs", "cancel", cancelled)
     assert why(done)[1]["code"] == "done"
     assert "it was done at " in why(done)[0]
     assert why(cancelled)[1]["code"] == "cancelled"
     text, answer = why(dead)
-    assert "all its attempts failed (max_retries_exceeded; 1 of 4 attempts, 0 crashes); the last error: more" in text
+    assert (
+        "all its attempts failed (max_retries_exceeded; 1 of 4 attempts, 0 crashes); the last error: RuntimeError: no"
+        in text
+    )
     assert answer["advice"][0].endswith(f"soniqctl dead-letter replay {dead}")
     assert answer["code"] == "dead_letter"
 

@@ -87,7 +87,7 @@ STATES: list[tuple[JobFacts, list[str]]] = [
     (facts(worker(), ahead=1, updated_at=ago(60)), ["claimable"]),
     (facts(worker(jobs_processing=2)), ["workers_busy"]),
     (facts(worker(jobs_processing=2), worker(2)), ["claimable"]),
-    (facts(worker(), queue_paused=True), ["queue_paused", "claimable"]),
+    (facts(worker(), queue_paused=True), ["queue_paused"]),
     (facts(queue_paused=True), ["queue_paused", "no_worker"]),
     (facts(), ["no_worker"]),
     (facts(worker(heartbeat_age_s=301.0)), ["no_worker"]),

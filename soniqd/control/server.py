@@ -27,6 +27,7 @@ from soniqd.control.codec import LineBuffer, decode_request, encode_items, encod
 from soniqd.control.listening import Listener, listen
 from soniqd.control.message import Failed, Items, Request, Response, Succeeded
 from soniqd.control.peer import Peer
+from soniqd.control.shortage import shortage
 from soniqd.control.stream import Stream
 from soniqd.errors import ControlError, SoniqError
 from soniqd.log import catalogue, emit
@@ -287,6 +288,8 @@ class ControlServer:
             problems = tuple(redact(problem) for problem in getattr(error, "problems", ()))
             return Failed(request.id, error.code, redact(str(error)), problems)
         except Exception as error:  # noqa: BLE001  a handler's defect must not end the master
+            if (reason := shortage(error)) is not None:
+                return Failed(request.id, ControlError.code, f"cannot {request.command}: {reason}")
             emit(catalogue.CONTROL_HANDLER_FAILED, command=request.command, error=redact(repr(error)), exc_info=error)
             message = f"internal error in {request.command}: {redact(repr(error))}; soniqd's log has more"
             return Failed(request.id, "SONIQ_INTERNAL", message)

@@ -20,7 +20,12 @@ def raise_descriptor_limit() -> int:
 
 
 def give_back_descriptor_limit(pid: int, soft: int) -> None:
-    """Set a process of this one's to the soft limit that was inherited; nothing happens if it has ended."""
+    """Set a process of this one's to the soft limit that was inherited; nothing happens if it has ended.
+
+    Somebody may have lowered the hard limit since then (prlimit(1)): then that is what it gets.
+    """
     with suppress(ProcessLookupError):
         _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        if hard != resource.RLIM_INFINITY:
+            soft = hard if soft == resource.RLIM_INFINITY else min(soft, hard)
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))

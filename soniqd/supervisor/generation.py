@@ -178,8 +178,11 @@ class Generation:
         try:
             self._main = self._start(child=None)
         except OSError as error:
-            reason = f"cannot run {self._python}: {error.strerror}; check [jobs] python"
-            failed = _misconfigured(reason) if error.errno in _NOT_RUNNABLE else None
+            reason = f"cannot run {self._python}: {error.strerror}"
+            failed = None
+            if error.errno in _NOT_RUNNABLE:
+                reason += "; check [jobs] python"
+                failed = _misconfigured(reason)
             self._loop.call_soon(self._events.generation_boot_failed, self.number, failed, reason)
 
     def fork(self, child: ChildProcess) -> None:
@@ -229,6 +232,7 @@ class Generation:
         command = [self._python, "-P", "-m", "soniqd.forkserver", "--fd", str(far.fileno())]
         if child is not None:
             command.append("--exec-child")
+        pidfd = -1
         try:
             process = subprocess.Popen(  # noqa: S603  configured
                 command, pass_fds=[far.fileno()], stdin=subprocess.DEVNULL, env=environment()
@@ -237,13 +241,15 @@ class Generation:
             pidfd = os.pidfd_open(process.pid)
             if self._soft_nofile is not None:
                 give_back_descriptor_limit(process.pid, self._soft_nofile)
+            server = _Server(process.pid, pidfd, near, child)
+            self._attend(server)
         except OSError:
             near.close()  # if it runs, it sees the end of its socket
+            if pidfd >= 0:
+                os.close(pidfd)
             raise
         finally:
             far.close()
-        server = _Server(process.pid, pidfd, near, child)
-        self._attend(server)
         self._loop.call_later(self._boot_timeout_s, self._check_booted, server)
         boot = wire.Boot(self.number, self._settings, __version__)
         near.send(wire.encode(boot))

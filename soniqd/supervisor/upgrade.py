@@ -20,13 +20,14 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
 from soniqd.control.reexec import HANDOVER_VARIABLE, sealed_memory
 from soniqd.control.server import ControlServer
+from soniqd.control.shortage import shortage
 from soniqd.errors import ControlError, SoniqError
 from soniqd.log import catalogue, emit
 from soniqd.supervisor.handover import Handover, describe, descriptors, encode, outstanding
@@ -94,6 +95,9 @@ class Upgrade:
             self._failed(str(error), began_s)
             raise
         except Exception as error:
+            if (lack := shortage(error)) is not None:
+                self._failed(f"cannot upgrade: {lack}", began_s)
+                raise ControlError(f"cannot upgrade: {lack}") from error
             self._failed(f"cannot upgrade: {error!r}", began_s, defect=error)
             raise
 
@@ -151,12 +155,8 @@ class Upgrade:
     async def _let_go_of_the_database(self) -> None:
         """No statement is cut off in its middle, if the database answers in time."""
         master = self._master
-        with suppress(TimeoutError, SoniqError):
-            async with asyncio.timeout(_LET_GO_TIMEOUT_S):
-                await master.ledger.finish(_LAST_RELEASES_S)
-                await master.waker.close()
-                await master.budget.close()
-                await master.backend.close()
+        duties = (lambda: master.ledger.finish(_LAST_RELEASES_S), master.waker.close, master.budget.close)
+        await end_in_time((*duties, master.backend.close), _LET_GO_TIMEOUT_S)
 
     def _take_up_the_database(self) -> None:
         self._master.ledger.start()
@@ -185,6 +185,18 @@ class Upgrade:
     def _describe(self, began_s: float) -> Handover:
         control = self._server().hand_over(answered_later=COMMAND)
         return describe(self._master, control=control, began_s=began_s, now_s=time.monotonic())
+
+
+async def end_in_time(endings: Sequence[Callable[[], Awaitable[None]]], timeout_s: float) -> None:
+    """Take each of these steps, all of them together in so much time: those that come too late are begun and cut off.
+
+    What was told to end does end, so that whoever goes on after all does not have two of it.
+    """
+    end_s = asyncio.get_running_loop().time() + timeout_s
+    for end in endings:
+        with suppress(TimeoutError, SoniqError):
+            async with asyncio.timeout_at(end_s):
+                await end()
 
 
 def _insist(verdict: Verdict) -> None:

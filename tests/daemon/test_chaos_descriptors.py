@@ -26,3 +26,28 @@ async def test_a_child_that_cannot_be_made_for_want_of_descriptors_is_made_later
         resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (hard, hard))
         await daemon.log_event("child_ready", since=mark, slot="default/1")
         assert "Traceback" not in daemon.log.path.read_text()
+
+
+async def test_what_needs_more_descriptors_than_there_are_is_refused_with_the_reason_and_works_later(tmp_path):
+    async with Daemon(tmp_path) as daemon:
+        _, hard = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
+        before = descriptors(daemon.pid)
+        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (before + 1, hard))  # one for who asks
+        assert "cannot upgrade: Too many open files" in await daemon.refusal("upgrade")
+        assert "cannot reload: Too many open files" in await daemon.refusal("reload", "--all")
+        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (hard, hard))
+        await daemon.soniqctl("reload", "--all")
+        await daemon.soniqctl("upgrade")
+        assert "Traceback" not in daemon.log.path.read_text()
+        await daemon.eventually(lambda: descriptors(daemon.pid) <= before, message="no descriptor is left over")
+
+
+async def test_a_hard_limit_that_was_lowered_below_the_soft_one_of_before_leaves_no_reload_hanging(tmp_path):
+    async with Daemon(tmp_path) as daemon:
+        lowered = 256
+        inherited = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        assert inherited > lowered
+        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (lowered, lowered))
+        await daemon.soniqctl("reload", "--all")
+        worker = await daemon.pid_of("default/1")
+        assert resource.prlimit(worker, resource.RLIMIT_NOFILE) == (lowered, lowered)

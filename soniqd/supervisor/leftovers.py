@@ -65,8 +65,7 @@ class ForeignWorkers:
     async def _release(self, workers: Sequence[WorkerRecord], *, cause: ReleaseCause, max_crashes: int) -> None:
         if not workers:
             return
-        for worker in workers:
-            self._end_group(worker)
+        await asyncio.to_thread(self._end_groups, workers)  # it reads all of /proc, for each of them
         report = await self._backend.release_workers(
             [worker.id for worker in workers],
             cause=cause,
@@ -79,6 +78,10 @@ class ForeignWorkers:
             requeued=len(report.requeued),
             dead_lettered=len(report.dead_lettered),
         )
+
+    def _end_groups(self, workers: Sequence[WorkerRecord]) -> None:
+        for worker in workers:
+            self._end_group(worker)
 
     def _end_group(self, worker: WorkerRecord) -> None:
         """Kill what its jobs have left running; a worker that held none has left on purpose what it left."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -15,9 +16,9 @@ import pytest
 
 from soniqd.backends import SweepReport
 from soniqd.backends.memory import MemoryBackend
-from soniqd.control.identity import current_identity
+from soniqd.control.identity import current_identity, group_members
 from soniqd.errors import DatabaseError, DatabaseUnavailableError, SchemaError
-from soniqd.model import Done, JobId, NewJob, WorkerId, WorkerRecord
+from soniqd.model import Done, JobId, NewJob, ProcessIdentity, WorkerId, WorkerRecord
 from soniqd.supervisor.ledger import Ledger, LedgerTimes, PendingRelease
 from tests.support.processes import Process, find_process
 from tests.support.waiting import eventually
@@ -182,6 +183,21 @@ async def test_own_living_workers_are_no_leftovers(host):
     host.ledger.start()
     await eventually(lambda: len(host.backend.heartbeats) > 5)
     assert await host.queued() == 0
+
+
+async def test_looking_for_what_dead_workers_have_started_keeps_the_loop_from_nothing(host, monkeypatch):
+    looked_in: list[threading.Thread] = []
+
+    def look(leader: ProcessIdentity) -> list[ProcessIdentity]:
+        looked_in.append(threading.current_thread())
+        return group_members(leader)
+
+    monkeypatch.setattr("soniqd.supervisor.leftovers.group_members", look)
+    await host.worker(pid=2**22 - 3, alive=False)
+    host.ledger.start()
+    await eventually(host.queued)
+    assert looked_in
+    assert threading.main_thread() not in looked_in
 
 
 async def test_an_orphan_that_still_lives_keeps_its_job_until_it_ends(host, stranger):

@@ -398,6 +398,7 @@ class Master:
         await self.waker.close()
         await self.budget.close()
         await self._measuring.close()
+        await self.reloads.close()
         for child in list(self.processes.values()):
             child.close()
         for number in list(self.generations):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from soniqd.control import fork as wire
-from soniqd.errors import ConfigurationError
+from soniqd.errors import ConfigurationError, ControlError
 from soniqd.log import catalogue, emit
 from soniqd.log.setup import change_logging
 from soniqd.model.child import ExitCause, GroupPlan
@@ -105,6 +105,7 @@ class Reloads:
         self._on_change = on_change
         self._tell = tell
         self._attempts: dict[int, _Attempt] = {}
+        self._rehearsals: set[asyncio.Task[Rehearsal]] = set()
 
     @property
     def under_way(self) -> bool:
@@ -155,7 +156,25 @@ class Reloads:
         return await result
 
     async def rehearse(self, roster: Roster, budget: Budget, reaper: Reaper, *, everything: bool = False) -> Rehearsal:
-        """Find out what a reload would do now: a generation is booted and ended again, and nothing else happens."""
+        """Find out what a reload would do now: a generation is booted and ended again, and nothing else happens.
+
+        Raises ControlError when the daemon stops meanwhile.
+        """
+        rehearsal = asyncio.create_task(self._rehearse(roster, budget, reaper, everything=everything))
+        self._rehearsals.add(rehearsal)
+        rehearsal.add_done_callback(self._rehearsals.discard)
+        await asyncio.wait({rehearsal})
+        if rehearsal.cancelled():
+            raise ControlError("cannot rehearse a reload: the daemon stops")
+        return rehearsal.result()
+
+    async def close(self) -> None:
+        """End rehearsals, with their fork servers: to be called while somebody still reaps those."""
+        for rehearsal in self._rehearsals:
+            rehearsal.cancel()
+        await asyncio.gather(*self._rehearsals, return_exceptions=True)
+
+    async def _rehearse(self, roster: Roster, budget: Budget, reaper: Reaper, *, everything: bool) -> Rehearsal:
         await budget.refresh()
         try:
             settings = load_daemon_settings(self.config, environ=os.environ, host=this_host())

@@ -286,6 +286,16 @@ async def test_a_rehearsal_of_code_that_cannot_be_imported_fails_and_tells_why(t
         assert told.splitlines()[-1] == "a reload would be refused; nothing was done"
 
 
+async def test_a_daemon_leaves_in_the_middle_of_a_rehearsal_that_cannot_be_interrupted(tmp_path):
+    begun = tmp_path / "begun"
+    async with Daemon(tmp_path) as daemon:
+        daemon.write_jobs(f"import pathlib\npathlib.Path({str(begun)!r}).touch()\nmax(range(10**12))\n")
+        told = asyncio.create_task(daemon.refusal("reload", "--dry-run"))
+        await daemon.eventually(begun.exists)
+        assert await daemon.stop() == 0
+        assert "the daemon stops" in await told
+
+
 async def test_a_rehearsal_of_a_configuration_with_problems_names_each(tmp_path):
     async with Daemon(tmp_path) as daemon:
         daemon.write_config(workers={"processes": "many", "concurency": 3})

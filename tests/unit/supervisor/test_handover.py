@@ -214,6 +214,7 @@ ELSEWHERE: dict[str, dict[str, str]] = {
         "beginning": "none is",
         "begun": "counts those of one image",
         "_attempts": "none is under way",
+        "_rehearsals": "soniqctl is being answered",
     },
     "Service": {"_facts": "of this image", "_talk": "goes on as after an upgrade"},
     "Restarts": {"_requests": "numbers of one image", "_waiting": "none is under way"},

@@ -206,7 +206,7 @@ async def test_groups_processes_and_levels_can_be_followed_alone(tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
-    [(("--group", "mial"), "there are default"), (("--slot", "default/9"), "there are default/1")],
+    [(("--group", "mails"), "there are default"), (("--slot", "default/9"), "there are default/1")],
     ids=str,
 )
 async def test_what_does_not_exist_is_not_waited_for(

@@ -14,7 +14,7 @@ from soniqd.policy.supervision.roster import Child, ChildState, Place
 from soniqd.supervisor.child import ChildProcess
 from soniqd.supervisor.following import Following
 from soniqd.supervisor.groups import Groups
-from soniqd.supervisor.insight import Insight, looked_ago_s, work_of
+from soniqd.supervisor.insight import Insight, in_flight_of, looked_ago_s, work_of
 from soniqd.supervisor.master import Master
 from soniqd.supervisor.reloading import ReloadResult
 from soniqd.supervisor.stacks import find_child, stacks_of
@@ -131,7 +131,7 @@ class Commands:
         if not groups:
             known = ", ".join(plan.name for plan in self._master.supervision.roster.plan if plan.role == "worker")
             raise ControlError(f"cannot {command} {group}: there is no such group of workers; there are {known}")
-        in_flight = sum(child.state.in_flight for child in self._processes() if child.spec.group in groups)
+        in_flight = sum(in_flight_of(child) for child in self._processes() if child.spec.group in groups)
         return {"groups": groups, "in_flight": in_flight}
 
     def _processes(self) -> list[ChildProcess]:
@@ -163,7 +163,7 @@ class Commands:
             "generation": child.spec.generation,
             "uptime_s": round(time.monotonic() - child.started_s, 3),
             "concurrency": child.spec.concurrency,
-            "in_flight": reported.in_flight if reported else 0,
+            "in_flight": in_flight_of(process),
             "done": reported.done if reported else 0,
             "failed": reported.failed if reported else 0,
             "looked_ago_s": looked_ago_s(process),
@@ -183,7 +183,7 @@ class Commands:
                 "concurrency": plan.concurrency,
                 "queues": list(plan.queues),
                 "paused": plan.name in roster.paused_groups,
-                "in_flight": sum(c.state.in_flight for c in self._processes() if c.spec.group == plan.name),
+                "in_flight": sum(in_flight_of(c) for c in self._processes() if c.spec.group == plan.name),
             }
             for plan in roster.plan
         ]

@@ -144,6 +144,11 @@ class Insight:
         )
 
 
+def in_flight_of(process: ChildProcess | None) -> int:
+    """Count a child's jobs: what it has told, or what its memory shows where its loop is kept from telling."""
+    return 0 if process is None else max(process.state.in_flight, len(process.box.memory.running()))
+
+
 def work_of(process: ChildProcess | None) -> dict[str, Any]:
     """Describe what a child runs the longest, from the memory that it shares: also while it hangs."""
     running = [] if process is None else process.box.memory.running()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from soniqd.policy.supervision.roster import Child
-from soniqd.supervisor.insight import work_of
+from soniqd.supervisor.insight import in_flight_of, work_of
 from soniqd.supervisor.master import Master
 from soniqd.supervisor.measuring import private_bytes
 
@@ -80,7 +80,7 @@ class Usage:
             "uptime_s": round(time.monotonic() - child.started_s, 3),
             "cpu_s": cpu_s(child.pid),
             "memory_bytes": self._memory.get(child.pid),
-            "in_flight": state.in_flight if state else 0,
+            "in_flight": in_flight_of(process),
             "concurrency": child.spec.concurrency,
             "done": state.done if state else 0,
             "failed": state.failed if state else 0,

@@ -178,6 +178,17 @@ async def test_a_short_block_is_told_once_with_its_end_and_ends_nothing(tmp_path
         assert await daemon.pid_of("default/1") == pid
 
 
+async def test_a_job_that_keeps_its_worker_from_telling_of_it_is_counted_all_the_same(
+    tmp_path, database_url, app: Soniq
+):
+    async with daemon_with(tmp_path, database_url, hang_timeout=30) as daemon:
+        job_id = await app.enqueue("sleeper", args={"seconds": 4.0})
+        await daemon.log_event("loop_blocked")
+        assert (await daemon.child("default/1"))["in_flight"] == 1
+        assert (await daemon.request("drain", wait=False))["in_flight"] == 1
+        await daemon.eventually(lambda: is_done(app, job_id))
+
+
 async def test_without_a_warning_time_nothing_is_told_of_a_block(tmp_path, database_url, app: Soniq):
     async with daemon_with(tmp_path, database_url, hang_timeout=30, block_warning=0) as daemon:
         job_id = await app.enqueue("sleeper", args={"seconds": 2.0})

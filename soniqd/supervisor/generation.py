@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -35,6 +36,9 @@ _NOT_RUNNABLE = frozenset({errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOT
 _MASTERS_OWN = frozenset(
     {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"}
 )
+MAX_ASKED = 8
+"""Forks that a fork server is asked for at once: it makes one after the other, its socket takes some hundred requests,
+and each one's time to be answered begins when it is asked for."""
 RETIRE_GRACE_S = 2.0
 """What a fork server gets to leave when its socket has ended."""
 
@@ -63,6 +67,8 @@ class _Server:
     child: ChildProcess | None = None
     booted: bool = False
     requests: dict[int, ChildProcess] = field(default_factory=dict)
+    waiting: deque[ChildProcess] = field(default_factory=deque)
+    """Children to be asked for when some of the ``requests`` are answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +124,7 @@ class Generation:
     @property
     def outstanding(self) -> str | None:
         """What a fork server still has to answer, if anything."""
-        if self._becoming or (self._main and self._main.requests):
+        if self._becoming or (self._main and (self._main.requests or self._main.waiting)):
             return f"generation {self.number} is about to make a child"
         return f"generation {self.number} is booting" if self._main and not self._main.booted else None
 
@@ -193,7 +199,8 @@ class Generation:
             elif self._main is None:
                 self._loop.call_soon(self._events.fork_failed, child, "the fork server is not running")
             else:
-                self._request(self._main, child)
+                self._main.waiting.append(child)
+                self._ask(self._main)
         except OSError as error:
             self._loop.call_soon(self._events.fork_failed, child, os.strerror(error.errno or 0))
 
@@ -213,10 +220,13 @@ class Generation:
             self._becoming.remove(server)
             self._drop(server, "given up", tell=False)
         if self._main is not None:
+            with suppress(ValueError):
+                self._main.waiting.remove(child)
             requests = self._main.requests
             for request in [number for number, wanted in requests.items() if wanted is child]:
                 del requests[request]
                 self._reaper.arrived()
+            self._ask(self._main)
 
     async def gone(self) -> None:
         """Wait for the end of a retired fork server, which is killed when it takes too long."""
@@ -263,6 +273,15 @@ class Generation:
             self._living.add(server.pid)
             self._all_gone.clear()
         self._loop.add_reader(server.sock, self._read, server)
+
+    def _ask(self, server: _Server) -> None:
+        """Ask for children that wait, as many as may be asked for; what cannot be sent has failed."""
+        while server.waiting and len(server.requests) < MAX_ASKED:
+            child = server.waiting.popleft()
+            try:
+                self._request(server, child)
+            except OSError as error:
+                self._loop.call_soon(self._events.fork_failed, child, os.strerror(error.errno or 0))
 
     def _request(self, server: _Server, child: ChildProcess) -> None:
         request = self._next_request
@@ -350,6 +369,7 @@ class Generation:
                 self._events.child_forked(child, pid)
         finally:
             self._reaper.arrived()
+            self._ask(server)
         if server in self._becoming:
             self._becoming.remove(server)
             self._close(server)
@@ -385,13 +405,15 @@ class Generation:
         if server.child is not None:
             _kill(server)  # reaped as an orphan
         self._close(server)
-        children = list(server.requests.values())
-        if server.child is not None and server.child not in children:
-            children.append(server.child)
+        asked, waiting = list(server.requests.values()), list(server.waiting)
+        if server.child is not None and server.child not in asked:
+            asked.append(server.child)
         server.requests.clear()
-        for child in children:
+        server.waiting.clear()
+        for child in (*asked, *waiting):
             if tell:
                 self._events.fork_failed(child, reason)
+        for _ in asked:
             self._reaper.arrived()
 
     def _close(self, server: _Server) -> None:

@@ -9,6 +9,9 @@ from soniqd.policy.supervision.changes import Rollout, RolloutStage
 from soniqd.policy.supervision.roster import ChildState, Place, Roster
 from soniqd.policy.supervision.starts import Start, Starts
 
+SILENT_S = 1.5
+"""A canary whose loop has stood still for so long when its probation ends has not passed yet. It ticks each 0.5 s."""
+
 
 def prove(rollout: Rollout, roster: Roster, starts: Starts, out: list[fx.Effect], now_s: float) -> GroupPlan | None:
     """Start the canaries, and let them take over when all have passed; return a group that there is no room for.
@@ -41,11 +44,15 @@ def next_waits_s(rollout: Rollout, roster: Roster) -> list[float]:
 
 
 def has_passed(rollout: Rollout, roster: Roster, place: Place, now_s: float) -> bool:
-    """Tell whether a canary was ready and has lasted its probation."""
+    """Tell whether a canary was ready, has lasted its probation, and is known to be at work at its end.
+
+    One that stands still then passes with its next tick, or fails as hung; where nothing counts as hung, it passes.
+    """
     canary = roster.successor_of(place)
     if canary is None or canary.state is not ChildState.RUNNING or canary.ready_s is None:
         return False
-    return canary.ready_s + rollout.probation_s <= now_s
+    stands_still = canary.plan.hang_timeout_s > 0 and canary.silent_s > SILENT_S
+    return canary.ready_s + rollout.probation_s <= now_s and not stands_still
 
 
 def _take_back_dismissed(rollout: Rollout, roster: Roster) -> None:

@@ -152,7 +152,8 @@ class ChildLife:
                 continue
             if value != child.tick or gap:
                 child.tick, child.ticked_s = value, now_s
-            elif 0 < child.plan.hang_timeout_s < now_s - child.ticked_s:
+            child.silent_s = now_s - child.ticked_s
+            if 0 < child.plan.hang_timeout_s < now_s - child.ticked_s:
                 self._hung(child, now_s)
 
     def _hung(self, child: Child, now_s: float) -> None:

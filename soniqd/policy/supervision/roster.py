@@ -43,6 +43,7 @@ class Child:
     talks: bool = False
     tick: int = -1
     ticked_s: float = 0.0
+    silent_s: float = 0.0
     done: int = 0
     failed: int = 0
     limits: Recycling = field(default_factory=Recycling)

@@ -47,6 +47,27 @@ def test_a_canary_that_is_ready_works_beside_the_old_child_until_its_probation_i
     assert (script.drains, script.reload_errors) == (["w1"], [None])
 
 
+def frozen_at_its_end(script: Script) -> None:
+    """Let a canary be ready, tick for a while, and then no more; its probation is over with that."""
+    script.start("w2")
+    for tick in (*range(8), 7, 7):
+        script.tell(ev.Ticks({"w2": tick}), after=1)
+
+
+def test_a_canary_that_stands_still_when_its_probation_ends_passes_with_its_next_tick():
+    script = reloading(ONE)
+    frozen_at_its_end(script)
+    assert (script.drains, script.reload_errors) == ([], [])
+    script.tell(ev.Ticks({"w2": 8}), after=1)
+    assert (script.drains, script.reload_errors) == (["w1"], [None])
+
+
+def test_where_nothing_counts_as_hung_a_canary_that_stands_still_passes():
+    script = reloading(replace(ONE, hang_timeout_s=0.0))
+    frozen_at_its_end(script)
+    assert (script.drains, script.reload_errors) == (["w1"], [None])
+
+
 def test_no_old_child_leaves_before_the_canaries_of_all_groups_have_passed():
     script = reloading(MAIL, IMAGES)
     script.start("w5")

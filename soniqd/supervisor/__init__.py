@@ -2,7 +2,9 @@
 
 It imports no job code and no worker code. Its parts:
 
-``master``      carries effects out, turns what happens into events; owns everything below
+``master``      carries effects out, owns everything below
+``hearing``     what fork servers and children tell, made into events
+``workforce``   which children heartbeat, and which could claim
 ``generation``  a fork server: boot, fork, retire
 ``child``       one child: link, box, pid
 ``box``         a child's shared memory and black box: what is left of it when it has died

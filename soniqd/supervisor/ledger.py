@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from random import random
-from typing import Literal
+from typing import Literal, Self
 
 from soniqd.backends import StorageBackend
 from soniqd.control.identity import current_identity
@@ -23,6 +23,7 @@ from soniqd.log import catalogue, emit
 from soniqd.log.redact import redact
 from soniqd.model import JobId, WorkerId
 from soniqd.policy.sweep import BeatRecord
+from soniqd.settings.daemon import DaemonSettings
 from soniqd.supervisor.leftovers import ForeignWorkers
 
 _RETRY_FIRST_S = 0.1
@@ -38,6 +39,16 @@ class LedgerTimes:
     heartbeat_timeout_s: float
     sweep_interval_s: float
     max_crashes: int
+
+    @classmethod
+    def of(cls, settings: DaemonSettings) -> Self:
+        """Take them from the settings."""
+        return cls(
+            heartbeat_interval_s=settings.sweep.heartbeat_interval,
+            heartbeat_timeout_s=settings.sweep.heartbeat_timeout,
+            sweep_interval_s=settings.sweep.interval,
+            max_crashes=settings.jobs.max_crashes,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,24 +12,23 @@ from pathlib import Path
 from typing import assert_never
 
 from soniqd.backends.factory import create_backend
-from soniqd.control import fork as wire
 from soniqd.control import link
 from soniqd.errors import SoniqError
 from soniqd.log import catalogue, emit
 from soniqd.log.notify import Notifier
 from soniqd.model import WorkerId
-from soniqd.model.child import ExitCause
 from soniqd.policy.connections import MASTER_POOL
 from soniqd.policy.service import ServiceFacts
 from soniqd.policy.supervision import Supervision
 from soniqd.policy.supervision import effects as fx
 from soniqd.policy.supervision import events as ev
-from soniqd.policy.supervision.roster import ChildState, Roster
+from soniqd.policy.supervision.roster import Roster
 from soniqd.settings import dump_settings
 from soniqd.settings.daemon import DaemonSettings
 from soniqd.supervisor.budget import Budget
 from soniqd.supervisor.child import ChildProcess
 from soniqd.supervisor.generation import Generation
+from soniqd.supervisor.hearing import Hearing
 from soniqd.supervisor.ledger import Ledger, LedgerTimes
 from soniqd.supervisor.measuring import Measuring
 from soniqd.supervisor.plan import make_plan
@@ -40,7 +39,8 @@ from soniqd.supervisor.restarting import Restarts
 from soniqd.supervisor.ring import Ring
 from soniqd.supervisor.service import Service, service_facts
 from soniqd.supervisor.tap import Tap
-from soniqd.supervisor.waker import Sleeper, Waker
+from soniqd.supervisor.waker import Waker
+from soniqd.supervisor.workforce import living_workers, sleepers
 from soniqd.version import __version__
 
 _LAST_RELEASES_S = 3.0
@@ -84,11 +84,27 @@ class Master:
         self._handling = False
         self._inbox: list[ev.Event] = []
         self.ledger = Ledger(
-            self.backend, _ledger_times(settings), living=self._living_workers, on_disowned=self._disowned
+            self.backend,
+            LedgerTimes.of(settings),
+            living=lambda: living_workers(self.supervision.roster, self.processes),
+            on_disowned=self._disowned,
         )
-        self.waker = Waker(self.backend, sleepers=self._sleepers, wake=self._wake)
+        self.waker = Waker(
+            self.backend, sleepers=lambda: sleepers(self.supervision.roster, self.processes), wake=self._wake
+        )
         self.budget = Budget(
             self.backend, database.max_connections, plan=lambda: self.supervision.roster.plan, tell=self.tell
+        )
+        self.hearing = Hearing(
+            self.processes,
+            self.generations,
+            supervision=self.supervision,
+            reloads=self.reloads,
+            postmortems=self.postmortems,
+            waker=self.waker,
+            tell=self.tell,
+            forget=self._forget,
+            retired=self._await_end,
         )
         self._measuring = Measuring(self.processes, watches_memory=self.supervision.watches_memory, tell=self.tell)
 
@@ -206,7 +222,7 @@ class Master:
             settings=dump_settings(settings),
             loop=self._loop,
             reaper=self.reaper,
-            events=self,
+            events=self.hearing,
             soft_nofile=self.soft_nofile,
         )
         self.generations[number] = generation
@@ -257,78 +273,6 @@ class Master:
     def _release(self, effect: fx.Release) -> None:
         self.ledger.release(self.postmortems.release(effect))
 
-    # what fork servers and children tell (GenerationEvents)
-
-    def generation_booted(self, generation: int, booted: wire.Booted) -> None:
-        """Fork from it."""
-        tasks = len(booted.tasks)
-        emit(catalogue.GENERATION_BOOTED, generation=generation, tasks=tasks, import_s=booted.import_s)
-        self.tell(ev.Booted(generation, self.reloads.booted(generation, booted, self.supervision.roster)))
-
-    def generation_boot_failed(self, generation: int, failed: wire.BootFailed | None, cause: str) -> None:
-        """Give up, go back or try again, as the machine decides."""
-        process = self.generations.pop(generation, None)
-        if process is not None:
-            self._await_end(process)
-        if failed is not None and failed.traceback:
-            emit(catalogue.BOOT_TRACEBACK, generation=generation, traceback=failed.traceback)
-            self.reloads.boot_failed(generation)
-        self.tell(ev.BootFailed(generation, cause, fixable=failed is not None and not failed.transient))
-
-    def generation_lost(self, generation: int, cause: ExitCause) -> None:
-        """Boot it again, as the machine decides."""
-        self.tell(ev.ForkServerLost(generation, cause))
-
-    def child_forked(self, child: ChildProcess, pid: int) -> None:
-        """Adopt it."""
-        worker_id = child.spec.worker_id
-        if self.processes.get(worker_id) is not child:
-            child.close()
-            return
-        fork_ms = 1000 * (time.monotonic() - child.requested_s)
-        emit(catalogue.CHILD_FORKED, slot=child.spec.slot, pid=pid, fork_ms=fork_ms)
-        try:
-            self.adopt(child, pid)
-        except OSError as error:  # no descriptor to watch it with: it sees the end of its link, and leaves
-            self.fork_failed(child, error.strerror or str(error))
-            return
-        self.tell(ev.Forked(worker_id, pid))
-
-    def adopt(self, child: ChildProcess, pid: int) -> None:
-        """Follow what a child says, and its end; raises OSError."""
-        self.processes[child.spec.worker_id] = child
-        child.adopt(pid, on_message=self._on_message, on_exit=self._on_exit)
-
-    def fork_failed(self, child: ChildProcess, reason: str) -> None:
-        """Try again later."""
-        self._forget(child.spec.worker_id)
-        self.tell(ev.ForkFailed(child.spec.worker_id, reason))
-
-    def _on_message(self, worker_id: str, message: link.Message) -> None:
-        child = self.processes.get(worker_id)
-        if child is None:
-            return
-        match message:
-            case link.Ready():
-                ready_ms = 1000 * (time.monotonic() - child.requested_s)
-                emit(catalogue.CHILD_READY, slot=child.spec.slot, pid=child.pid, ready_ms=ready_ms)
-                self.tell(ev.Ready(worker_id))
-            case link.State():
-                self.tell(ev.Reported(worker_id))
-                if message.failed and self.supervision.reloading:  # code that fails its jobs must not fail many
-                    self.tell(ev.Measured({worker_id: ev.Usage(message.done, message.failed)}))
-            case link.More():
-                self.waker.more(worker_id)
-            case _:
-                pass
-
-    def _on_exit(self, worker_id: str, cause: ExitCause) -> None:
-        child = self.processes.pop(worker_id, None)
-        if child is not None:
-            cause = self.postmortems.examine(child, cause)
-            self.reloads.child_left(child.spec.generation, child.spec.slot, cause, child.farewell)
-        self.tell(ev.Exited(worker_id, cause, announced=child is not None and child.said_goodbye))
-
     # timers, signals
 
     def _set_timer(self) -> None:
@@ -354,25 +298,10 @@ class Master:
 
     def _reload_ended(self, effect: fx.ReloadEnded) -> None:
         self.reloads.ended(effect)
-        self.ledger.times = _ledger_times(self.reloads.settings)
+        self.ledger.times = LedgerTimes.of(self.reloads.settings)
         self.budget.settle(self.reloads.settings)
 
-    # what the duties towards the database need to know
-
-    def _children_in(self, *states: ChildState) -> list[ChildProcess]:
-        children = self.supervision.roster.children.values()
-        found = (self.processes.get(child.worker_id) for child in children if child.state in states)
-        return [child for child in found if child is not None and child.spec.role == "worker"]
-
-    def _living_workers(self) -> list[WorkerId]:
-        ready = self._children_in(ChildState.RUNNING, ChildState.LEAVING, ChildState.HUNG)
-        return [WorkerId(child.spec.worker_id) for child in ready if child.state.phase != "starting"]
-
-    def _sleepers(self) -> list[Sleeper]:
-        return [
-            Sleeper(child.spec.worker_id, child.spec.queues, child.state.free, child.state.in_flight)
-            for child in self._children_in(ChildState.RUNNING)
-        ]
+    # what the duties towards the database tell
 
     def _wake(self, worker_id: str) -> None:
         self._send(worker_id, link.Wake())
@@ -411,12 +340,3 @@ class Master:
         self.reaper.reap()
         self.reaper.close()
         self.tap.close()
-
-
-def _ledger_times(settings: DaemonSettings) -> LedgerTimes:
-    return LedgerTimes(
-        heartbeat_interval_s=settings.sweep.heartbeat_interval,
-        heartbeat_timeout_s=settings.sweep.heartbeat_timeout,
-        sweep_interval_s=settings.sweep.interval,
-        max_crashes=settings.jobs.max_crashes,
-    )

@@ -58,14 +58,14 @@ def resume(master: Master, handover: Handover) -> None:
     master.ring.fill(handover.events)
     for earlier in handover.generations:
         generation = Generation.resume(
-            earlier, loop=loop, reaper=master.reaper, events=master, soft_nofile=master.soft_nofile
+            earlier, loop=loop, reaper=master.reaper, events=master.hearing, soft_nofile=master.soft_nofile
         )
         master.generations[earlier.number] = generation
         if handover.protocols.fork != fork.PROTOCOL:
             _send_away(generation, theirs=handover.protocols.fork)
     for each in handover.children:
         child = ChildProcess.resume(each, loop, master.reaper, tap_fd=master.tap.far.fileno())
-        master.adopt(child, each.pid)
+        master.hearing.adopt(child, each.pid)
         master.tap.welcome(child, resumed=True)
 
 

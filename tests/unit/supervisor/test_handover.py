@@ -105,10 +105,11 @@ def test_what_is_handed_over_is_taken_up(kind, name, files):
 # -- every attribute of every object that a master is made of
 
 WIRING = {
-    "_backend", "_children", "_events", "_handler", "_insight", "_life", "_living", "_loop", "_master", "_mine",
-    "_new_id", "_notifier", "_on_change", "_on_disowned", "_on_ended", "_on_entry", "_on_failed", "_on_message", "_out",
-    "_plan", "_processes", "_random", "_reaper", "_rollback", "_roster", "_server", "_sleepers", "_starts", "_tell",
-    "_wake", "_watches_memory",
+    "_backend", "_children", "_events", "_forget", "_generations", "_handler", "_insight", "_life", "_living", "_loop",
+    "_master", "_mine", "_new_id", "_notifier", "_on_change", "_on_disowned", "_on_ended", "_on_entry", "_on_failed",
+    "_on_message", "_out", "_plan", "_postmortems", "_processes", "_random", "_reaper", "_reloads", "_retired",
+    "_rollback", "_roster", "_server", "_sleepers", "_starts", "_supervision", "_tell", "_wake", "_waker",
+    "_watches_memory",
 }  # fmt: skip
 """Other objects, and what they are told by: made of nothing but each other."""
 
@@ -138,6 +139,7 @@ ELSEWHERE: dict[str, dict[str, str]] = {
         "service": "goes on as after an upgrade: the service manager is told that it is over",
         "_handling": "nothing is",
         "_inbox": "it is empty",
+        "hearing": "knows of nothing but the others",
         "_measuring": "measures anew",
     },
     "Supervision": {

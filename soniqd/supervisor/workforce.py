@@ -1,0 +1,31 @@
+"""Which children the duties towards the database are about: those that heartbeat, those that could claim."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from soniqd.model import WorkerId
+from soniqd.policy.supervision.roster import ChildState, Roster
+from soniqd.supervisor.child import ChildProcess
+from soniqd.supervisor.waker import Sleeper
+
+
+def living_workers(roster: Roster, processes: Mapping[str, ChildProcess]) -> list[WorkerId]:
+    """List the workers that have registered and not ended."""
+    ready = _workers_in(roster, processes, ChildState.RUNNING, ChildState.LEAVING, ChildState.HUNG)
+    return [WorkerId(child.spec.worker_id) for child in ready if child.state.phase != "starting"]
+
+
+def sleepers(roster: Roster, processes: Mapping[str, ChildProcess]) -> list[Sleeper]:
+    """List the workers that may be woken, with what they have room for."""
+    return [
+        Sleeper(child.spec.worker_id, child.spec.queues, child.state.free, child.state.in_flight)
+        for child in _workers_in(roster, processes, ChildState.RUNNING)
+    ]
+
+
+def _workers_in(roster: Roster, processes: Mapping[str, ChildProcess], *states: ChildState) -> Iterator[ChildProcess]:
+    for child in roster.children.values():
+        process = processes.get(child.worker_id)
+        if process is not None and child.state in states and child.spec.role == "worker":
+            yield process

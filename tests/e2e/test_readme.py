@@ -24,13 +24,16 @@ class Tour(Daemon):
     """The reader: two terminals in a folder with the README's files."""
 
     async def type(self, command: str) -> None:
-        """Run a command as it stands there; only PID is the reader's to fill in."""
+        """Run a command as it stands there; only PID and ID are the reader's to fill in."""
         if command == "soniqd -c soniq.toml":
             self.start()
             await self.ready()
             return
         if "PID" in command:
             command = command.replace("PID", str(await self.busy_worker()))
+        elif command.endswith(" ID"):
+            [job] = await self.soniqctl_json("jobs", "list")
+            command = command.replace("ID", job["id"])
         environ = self._environment()
         environ["PATH"] = f"{BIN}:{environ['PATH']}"
         shell = await asyncio.create_subprocess_shell(
@@ -57,6 +60,8 @@ async def test_the_tour(tmp_path: Path) -> None:
         commands += block.commands
     try:
         for command in commands:
+            if "reload --dry-run" in command:
+                change_the_code(tour)
             await tour.type(command)
             if command.startswith("kill -9"):
                 await check_that_the_job_runs_again(tour)
@@ -64,8 +69,14 @@ async def test_the_tour(tmp_path: Path) -> None:
         await tour.gone()
     finally:
         tour._end_everything()
+    assert "reload done: generation 2, 3 children replaced" in tour.log.path.read_text()
     shown = set(re.findall(r"(?m)^soniqctl -c soniq.toml (\S+)", "\n".join(commands)))
     assert shown >= {"setup", "enqueue", "status", "reload", "stop"}
+
+
+def change_the_code(tour: Tour) -> None:
+    with (tour.folder / "jobs.py").open("a") as jobs:
+        jobs.write("\n# changed\n")
 
 
 async def check_that_the_job_runs_again(tour: Tour) -> None:

@@ -114,6 +114,15 @@ class Hearing:
     def _on_exit(self, worker_id: str, cause: ExitCause) -> None:
         child = self._processes.pop(worker_id, None)
         if child is not None:
+            cause = self._explained(child, cause)
+        self._tell(ev.Exited(worker_id, cause, announced=child is not None and child.said_goodbye))
+
+    def _explained(self, child: ChildProcess, cause: ExitCause) -> ExitCause:
+        """Find out more about an end; without that, whatever is wrong with it, the end counts all the same."""
+        try:
             cause = self._postmortems.examine(child, cause)
             self._reloads.child_left(child.spec.generation, child.spec.slot, cause, child.farewell)
-        self._tell(ev.Exited(worker_id, cause, announced=child is not None and child.said_goodbye))
+        except Exception as error:  # noqa: BLE001  an exit that nobody hears of would keep its place occupied for good
+            duty = f"find out why {child.spec.slot} ended"
+            emit(catalogue.DUTY_FAILED, exc_info=error, duty=duty, error=f"{type(error).__name__}: {error}")
+        return cause

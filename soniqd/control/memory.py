@@ -19,7 +19,7 @@ offset  field        by     meaning
 ======  ===========  =====  =============================================================================
 
 A slot's id is written before its start and stays when the slot is freed. Thus a child that was killed at any moment
-leaves the jobs that really ran, and nothing else.
+leaves the jobs that really ran, and those that had ended lately: what became of them may not be written down yet.
 
 The *black box* is a file for stack dumps, as an aircraft has for its last moments: written by signal handlers and by
 threads in need, read by the master. Both use one file position, which says how much was written; the master puts it
@@ -155,6 +155,11 @@ class MasterMemory(_Mapped):
         jobs = [self._job(_SLOTS_AT + number * _SLOT.size) for number in range(self._slots)]
         return sorted((job for job in jobs if job is not None), key=lambda job: job.started_ns)
 
+    def ended(self) -> list[str]:
+        """Return what freed slots still name: the last job of each, at whatever time it ended."""
+        slots = (_SLOT.unpack_from(self._memory, _SLOTS_AT + number * _SLOT.size) for number in range(self._slots))
+        return [text for raw, started_ns in slots if not started_ns and (text := _text(raw))]
+
     def blocker(self) -> RunningJob | None:
         """Return the job that blocks the event loop, if there is one and it is known."""
         slot = self._word(_BLOCKER_AT)
@@ -163,7 +168,11 @@ class MasterMemory(_Mapped):
 
     def _job(self, slot: int) -> RunningJob | None:
         raw, started_ns = _SLOT.unpack_from(self._memory, slot)
-        return RunningJob(raw.rstrip(b"\0").decode("ascii", "replace"), started_ns) if started_ns else None
+        return RunningJob(_text(raw), started_ns) if started_ns else None
+
+
+def _text(raw: bytes) -> str:
+    return raw.rstrip(b"\0").decode("ascii", "replace")
 
 
 def written_to_blackbox(fd: int) -> int:

@@ -18,9 +18,13 @@ from soniqd.control.memory import (
 
 @dataclass(frozen=True, slots=True)
 class Remains:
-    """What a child has left: the jobs that had begun and not ended, the one that kept its loop, its last stacks."""
+    """What a child has left: the jobs that had begun and not ended, the one that kept its loop, its last stacks.
+
+    ``ended`` names jobs whose code had ended: of those that the worker still holds, nobody was told how.
+    """
 
     running: tuple[RunningJob, ...] = ()
+    ended: tuple[str, ...] = ()
     blocker: RunningJob | None = None
     stacks: str = ""
 
@@ -60,7 +64,12 @@ class Box:
         """Read what there is to be known of a child that has ended."""
         if self.closed:
             return Remains()
-        return Remains(tuple(self.memory.running()), self.memory.blocker(), self.take_stacks())
+        return Remains(
+            running=tuple(self.memory.running()),
+            ended=tuple(self.memory.ended()),
+            blocker=self.memory.blocker(),
+            stacks=self.take_stacks(),
+        )
 
     def take_stacks(self) -> str:
         """Take out what was written into the black box since this was last asked."""

@@ -88,10 +88,16 @@ class Postmortems:
 
 
 def blamed_jobs(finding: Finding) -> frozenset[JobId]:
-    """Return whose fault the end of a worker may be."""
+    """Return whose fault the end of a worker may be: those that the worker does not hold any more count nothing.
+
+    A job can break its worker so that it dies just after the handler returned, before its end is written down.
+    """
     remains = finding.remains
-    jobs = (remains.blocker,) if finding.hung and remains.blocker is not None else remains.running
-    return frozenset(job_id for job in jobs if (job_id := _as_id(job.job_id)) is not None)
+    if finding.hung and remains.blocker is not None:
+        names: tuple[str, ...] = (remains.blocker.job_id,)
+    else:
+        names = (*(job.job_id for job in remains.running), *remains.ended)
+    return frozenset(job_id for name in names if (job_id := _as_id(name)) is not None)
 
 
 def _as_id(text: str) -> JobId | None:

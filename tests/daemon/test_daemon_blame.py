@@ -58,6 +58,11 @@ def slow(until: str):
         time.sleep(0.02)
 
 
+@app.job(name="saw_off")
+async def saw_off():
+    os.closerange(3, 4096)
+
+
 @app.job(name="bystander")
 async def bystander():
     await asyncio.sleep(600)
@@ -263,3 +268,10 @@ def inside(group: Path) -> Iterator[None]:
         yield
     finally:
         (group.parent / home.lstrip("/") / "cgroup.procs").write_text(str(os.getpid()))
+
+
+async def test_a_job_that_ruins_its_worker_and_returns_becomes_a_dead_letter(tmp_path, database_url, app: Soniq):
+    async with daemon_with(tmp_path, database_url, concurrency=4) as daemon:
+        poison = await app.enqueue("saw_off")
+        letter = await dead_letter(daemon, app, poison)
+        assert (letter["dead_letter_reason"], letter["attempts"]) == ("worker_lost", 0)

@@ -164,7 +164,7 @@ async def test_a_claim_that_waits_for_a_release_takes_nothing(postgres, postgres
     await postgres.enqueue([new_job()])
     worker_id = await registered(postgres)
     with psycopg.connect(postgres_url) as connection:
-        connection.execute(SQL["lock_workers"].text, {"ids": [worker_id]})
+        connection.execute(SQL["lock_workers"].text, {"ids": [worker_id], "ended": None})
         late = asyncio.create_task(claim(postgres, worker_id))
         await _wait_for_lock(postgres)
         connection.commit()

@@ -16,6 +16,7 @@ import pytest
 from tests.support.daemon import BIN, JOBS, Daemon
 from tests.support.installation import Installation
 from tests.support.processes import find_process
+from tests.support.waiting import eventually
 
 REPORTING = (
     JOBS
@@ -121,9 +122,18 @@ async def test_ready_status_and_stopping_reach_the_service_manager_in_order(tmp_
 
 
 async def test_a_slow_start_asks_for_time_before_it_is_ready(tmp_path, manager):
-    async with Daemon(tmp_path, environ={"NOTIFY_SOCKET": manager.address}) as daemon:
+    gate = tmp_path / "gate"
+    slow = f"{JOBS}\nwhile not os.path.exists({str(gate)!r}):\n    time.sleep(0.01)\n"
+
+    async def open_the_gate() -> None:
+        await eventually(lambda: manager.said("EXTEND_TIMEOUT_USEC"))
+        gate.touch()
+
+    opening = asyncio.create_task(open_the_gate())
+    async with Daemon(tmp_path, jobs=slow, environ={"NOTIFY_SOCKET": manager.address}) as daemon:
         await daemon.eventually(lambda: manager.said("READY"))
-    assert manager.order("READY", "EXTEND_TIMEOUT_USEC")[:2] == ["EXTEND_TIMEOUT_USEC", "READY"]
+        await opening
+    assert manager.order("READY", "EXTEND_TIMEOUT_USEC")[:1] == ["EXTEND_TIMEOUT_USEC"]
     assert "importing the jobs modules" in next(d["STATUS"] for d in manager.heard if "STATUS" in d)
 
 
@@ -290,13 +300,13 @@ async def test_a_passed_socket_at_another_place_is_refused_with_what_to_do(tmp_p
 
 async def test_every_process_is_named_for_what_it_is(tmp_path):
     async with Daemon(tmp_path, workers={"name": "mail", "processes": 2}) as daemon:
-        titles = {process.command for process in daemon.processes()}
-        assert titles == {
+        titles = {
             "soniqd: fork server gen 1",
             "soniqd: scheduler [leading]",
             "soniqd: worker mail/1 [idle]",
             "soniqd: worker mail/2 [idle]",
         }
+        await daemon.eventually(lambda: {process.command for process in daemon.processes()} == titles)
         master = find_process(daemon.pid)
         assert master is not None
         assert master.command == f"soniqd: master {daemon.config}"

@@ -17,7 +17,7 @@ run: .venv/.installed ## run the daemon in the foreground, on SQLite, with the d
 
 test: lint ## install what the tests need, then check everything
 	@.ci/install-postgres $(BIN)/python
-	$(BIN)/pytest -n 2 --dist worksteal $(PYTEST_ARGS)
+	$(BIN)/pytest -n 4 --dist worksteal $(PYTEST_ARGS)
 
 lint: .venv/.developer ## check style, types, layers and spelling
 	$(BIN)/ruff check

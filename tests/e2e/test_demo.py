@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemon import Daemon
+from tests.support.follower import Follower
 
 DEMO = Path(__file__).parents[2] / "etc/demo"
 
@@ -50,4 +51,8 @@ async def test_what_the_welcome_tells_to_type_works(demo: Daemon) -> None:
     assert len(commands) > 5
     for command in commands:
         arguments = [one or two for one, two in re.findall(r"'([^']*)'|(\S+)", command)]
-        await demo.soniqctl(*(argument for argument in arguments if argument != "--watch"))
+        if "--follow" in arguments:
+            async with Follower(demo, *arguments) as follower:
+                await follower.entry()
+        else:
+            await demo.soniqctl(*(argument for argument in arguments if argument != "--watch"))

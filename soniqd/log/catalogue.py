@@ -50,7 +50,7 @@ LOST_CLAIMS_FOUND = Event(
     "lost_claims_found", WARNING, "worker {worker_id} found {count} jobs that a broken claim had taken: it runs them"
 )
 SUSPECT_STARTED = Event(
-    "suspect_started", WARNING, "job {job_id} ({job_name}) has lost {crashes} workers: it runs alone this time"
+    "suspect_started", WARNING, "job {job_id} ({job_name}) runs alone, since workers were lost while it ran: {crashes}"
 )
 PREFETCHED_GIVEN_BACK = Event(
     "prefetched_given_back", DEBUG, "worker {worker_id} gave {count} jobs back that found no slot in time"

@@ -17,7 +17,7 @@ from soniqd.policy.supervision.rolling import RollingRestarts
 from soniqd.policy.supervision.rollouts import Rollouts
 from soniqd.policy.supervision.roster import Child, ChildState, ForkServer, Place, Roster
 from soniqd.policy.supervision.scaling import scaled_plan
-from soniqd.policy.supervision.starts import Starts
+from soniqd.policy.supervision.starts import MOST_STARTING, Starts
 
 EXIT_OK = 0
 EXIT_INTERNAL = 70
@@ -292,13 +292,16 @@ class Supervision:
 
     def _fill_places(self, now_s: float) -> None:
         """Start what is missing, as far as the budget of connections goes: what leaves makes room for the others."""
-        roster, starving = self.roster, None
+        roster, starving, starting = self.roster, None, self._starts.count_starting()
         for place in roster.places.values():
             if not self._is_startable(place) or place.next_start_s > now_s:
+                continue
+            if starting[place.plan.name] >= MOST_STARTING:
                 continue
             if not self._starts.has_room(place.plan):
                 starving = place
                 continue
+            starting[place.plan.name] += 1
             place.restarts += place.last_exit is not None
             place.current = self._starts.start_child(place, place.plan, roster.generation, now_s).worker_id
         waits = self._starts.is_room_coming()

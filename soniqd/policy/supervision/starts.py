@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from enum import Enum, auto
 
@@ -14,6 +15,11 @@ from soniqd.policy.supervision.roster import Child, ChildState, Place, Roster
 
 FORK_TIMEOUT_S = 330.0
 """Behind the fork server's own deadlines, which are shorter: a fork request that nobody answers is forgotten."""
+
+_NOT_READY = frozenset({ChildState.FORKING, ChildState.STARTING})
+MOST_STARTING = 16
+"""Children of one group that start at once: hundreds would only take the processors from each other, and from the
+master. By group, so that one whose children never become ready holds up no other."""
 
 
 class Start(Enum):
@@ -59,6 +65,10 @@ class Starts:
         """Tell whether one child more of this group stays within the budget."""
         bound = self._roster.max_connections
         return bound is None or not plan.connections or self._roster.connections + plan.connections <= bound
+
+    def count_starting(self) -> Counter[str]:
+        """Count each group's children that are not ready yet."""
+        return Counter(child.spec.group for child in self._roster.children.values() if child.state in _NOT_READY)
 
     def is_room_coming(self) -> bool:
         """Tell whether a child is on its way out, or will be once its successor is ready."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from soniqd.model.child import ExitCause, Slot
@@ -15,6 +17,7 @@ from soniqd.policy.supervision.restarts import (
     decide_restart,
     next_delay_s,
 )
+from soniqd.policy.supervision.starts import MOST_STARTING
 from tests.support.supervision_script import CLEAN, CLOCK, KILLED, MAIL, ONE, Script, running
 
 
@@ -30,6 +33,19 @@ def test_every_place_of_the_plan_gets_a_child_once_booted():
     script.tell(ev.Booted(1))
     slots = [effect.spec.slot for effect in script.seen if isinstance(effect, fx.Fork)]
     assert slots == ["scheduler/1", "mail/1", "mail/2"]
+
+
+def test_a_large_group_starts_in_portions_and_holds_up_no_other():
+    large = replace(ONE, name="large", processes=MOST_STARTING + 3)
+    script = Script(large, MAIL)
+    script.tell(ev.Booted(1))
+    assert len(script.forks) == MOST_STARTING + 2
+    script.tell(*(ev.Forked(f"w{number}", 100 + number) for number in range(1, MOST_STARTING + 1)))
+    assert script.forks == []
+    script.tell(ev.Ready("w1"), ev.Exited("w2", KILLED))
+    assert len(script.forks) == 2
+    script.tell(*(ev.Ready(f"w{number}") for number in range(3, MOST_STARTING + 1)))
+    assert len([c for c in script.machine.roster.children.values() if c.spec.group == "large"]) == large.processes
 
 
 def test_a_first_boot_that_fails_on_the_modules_ends_with_the_configuration_exit_code():

@@ -154,10 +154,10 @@ class ChildProcess:
         return self.box.memory.tick
 
     def send(self, message: link.Message) -> None:
-        """Send without ever waiting. A child that reads nothing loses messages past a bound; it is hung then anyway."""
+        """Send without ever waiting. A child that reads nothing misses wake-ups past a bound, but never an order."""
         if not self._linked:
             return
-        if len(self._unsent) < _MAX_UNSENT:
+        if len(self._unsent) < _MAX_UNSENT or not isinstance(message, link.Wake):
             self._unsent += link.encode(message)
         self._flush()
 

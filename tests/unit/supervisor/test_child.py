@@ -70,6 +70,13 @@ async def test_sending_to_a_child_that_is_gone_leaves_nothing_behind_in_the_loop
     assert child._unsent == b""
 
 
+async def test_an_order_reaches_a_child_that_was_woken_too_often_to_listen(child):
+    for _ in range(50_000):
+        child.send(link.Wake())
+    child.send(link.Pause())
+    assert child._unsent.endswith(link.encode(link.Pause()))
+
+
 async def test_a_child_that_reads_nothing_costs_a_bounded_amount(child):
     for _ in range(50_000):
         child.send(link.Wake())

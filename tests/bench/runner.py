@@ -1,0 +1,74 @@
+"""Runs scenarios within a time: round after round over all of them, so that none has only a slow hour of the machine.
+
+The first round comes first for all. What is left of the time goes to further rounds, to those scenarios first that
+have the smallest part of theirs; one that would not end in time gets none.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from tests.bench.scenario import Bench, Case, Scenario
+
+_MARGIN = 1.15
+"""A further round may take so much longer than the last one."""
+
+
+@dataclass(slots=True)
+class Measured:
+    """What came of a scenario: for each case one sample a round, None where it failed."""
+
+    scenario: Scenario
+    wanted: int
+    expected_s: float
+    cases: Sequence[Case] = ()
+    samples: dict[str, list[dict[str, float] | None]] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
+    rounds: int = 0
+    seconds: float = 0.0
+
+    def values(self, case: str, figure: str) -> list[float | None]:
+        """Return one value a round."""
+        return [None if sample is None else sample.get(figure) for sample in self.samples.get(case, [])]
+
+
+async def run(scenarios: Sequence[Scenario], bench: Bench, budget_s: float) -> list[Measured]:
+    """Measure, and say on stdout what is being measured."""
+    end = time.monotonic() + budget_s
+    index = 1 if bench.quick else 0
+    found = [Measured(it, wanted=it.rounds[index], expected_s=it.estimate_s[index]) for it in scenarios]
+    source = random.Random(0)
+    while (next_one := _next(found, end - time.monotonic())) is not None:
+        await _play_round(next_one, bench, source, end)
+    return found
+
+
+def _next(found: Sequence[Measured], left_s: float) -> Measured | None:
+    able = [it for it in found if it.rounds < it.wanted and it.expected_s * _MARGIN <= left_s]
+    return min(able, key=lambda it: it.rounds / it.wanted, default=None)
+
+
+async def _play_round(measured: Measured, bench: Bench, source: random.Random, end: float) -> None:
+    began = time.monotonic()
+    if not measured.cases:
+        measured.cases = measured.scenario.cases(bench)
+    print(f"{measured.scenario.name}: round {measured.rounds + 1}, {end - began:.0f} s left", flush=True)
+    for case in source.sample(list(measured.cases), k=len(measured.cases)):
+        case_began = time.monotonic()
+        try:
+            sample: dict[str, float] | None = dict(await case.measure())
+        except Exception as error:
+            sample = None
+            measured.errors[case.name] = "".join(traceback.format_exception_only(error)).strip()
+            traceback.print_exc()
+        measured.samples.setdefault(case.name, []).append(sample)
+        if sample is not None:
+            said = ", ".join(f"{value:.4g} {name}" for name, value in sample.items())
+            print(f"  {case.name}: {said} ({time.monotonic() - case_began:.1f} s)", flush=True)
+    measured.rounds += 1
+    measured.expected_s = time.monotonic() - began
+    measured.seconds += measured.expected_s

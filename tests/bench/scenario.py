@@ -1,0 +1,52 @@
+"""What a scenario is: cases that are measured in turns, round after round, and what they are measured with."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from tests.bench.contestants import Contestant
+from tests.bench.server import BenchServer
+
+Sample = Mapping[str, float]
+"""Figures of one measurement, by name. Names end with their unit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What every scenario has at hand. ``peers`` are those that are installed."""
+
+    server: BenchServer
+    peers: Sequence[Contestant]
+    quick: bool
+
+    def size(self, full: int, quick: int) -> int:
+        return quick if self.quick else full
+
+    def peer(self, name: str) -> list[Contestant]:
+        """Return the peer of this name, if it is installed."""
+        return [peer for peer in self.peers if peer.name == name]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One thing that is measured once a round."""
+
+    name: str
+    measure: Callable[[], Awaitable[Sample]]
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """``figure`` is the one that tables and plots show first. ``rounds`` and ``estimate_s`` are (full, quick).
+
+    ``rounds`` is how many there are if the time suffices, ``estimate_s`` how long the first one may take.
+    """
+
+    name: str
+    title: str
+    figure: str
+    cases: Callable[[Bench], Sequence[Case]]
+    rounds: tuple[int, int]
+    estimate_s: tuple[float, float]
+    note: str = ""

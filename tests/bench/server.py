@@ -1,0 +1,64 @@
+"""A PostgreSQL server as production has it, with fsync on, and databases that are made once and copied."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+
+from tests.support.postgres import PostgresServer
+
+SETTINGS = {
+    "fsync": "on",
+    "full_page_writes": "on",
+    "shared_buffers": "512MB",
+    "max_wal_size": "4GB",
+    "max_connections": "400",
+}
+
+
+class BenchServer:
+    """Owns the server; a database is named by its URL."""
+
+    def __init__(self) -> None:
+        self._server = PostgresServer()
+        self._server.start()
+        for name, value in SETTINGS.items():
+            self._server.execute(f"ALTER SYSTEM SET {name} = '{value}'")
+        self._server.restart()
+        self._templates: dict[object, str] = {}
+
+    @property
+    def version(self) -> str:
+        return str(self._server.execute("SHOW server_version")[0][0])
+
+    def new_database(self) -> str:
+        return self._server.url(self._server.create_database())
+
+    def template_for(self, key: object) -> str | None:
+        """Return the database that was kept for this key, if one was."""
+        return self._templates.get(key)
+
+    def keep_template(self, key: object, url: str) -> None:
+        """Keep a database, which nobody may be connected to, to be copied from now on."""
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("VACUUM ANALYZE")
+        self._templates[key] = url
+
+    @contextmanager
+    def copy_of(self, template: str) -> Iterator[str]:
+        """Lend a copy of a database, on disk as if it had been there for long."""
+        url = self._server.url(self._server.create_database(template=_name(template)))
+        self._server.execute("CHECKPOINT")
+        try:
+            yield url
+        finally:
+            self._server.drop_database(_name(url))
+
+    def close(self) -> None:
+        self._server.close()
+
+
+def _name(url: str) -> str:
+    return url.rpartition("/")[2]

@@ -91,7 +91,7 @@ def _options(settings: SoniqSettings, *, concurrency: int, queues: tuple[str, ..
 
 def _set_log_level(settings: SoniqSettings) -> None:
     """Only if somebody asked for one: where lines go, and which, is the embedding application's affair."""
-    if settings.debug or "log_level" in settings.model_fields_set:
+    if settings.debug or "log_level" in settings.given:
         logging.getLogger("soniqd").setLevel("DEBUG" if settings.debug else settings.log_level)
 
 

@@ -10,6 +10,7 @@ import sys
 import uuid
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ def _settings(session: Session, *, concurrency: int | None, jobs_modules: tuple[
     level = "DEBUG" if load_library_settings().debug else settings.soniqd.log_level
     configure_logging(level, settings.soniqd.log_format)
     path = (*settings.jobs.path, Path.cwd())
-    return settings.model_copy(update={"jobs": settings.jobs.model_copy(update={"path": path})})
+    return replace(settings, jobs=replace(settings.jobs, path=path))
 
 
 def _become(python: Path | None) -> None:
@@ -165,7 +166,7 @@ def _make_worker(
 
 
 def _surroundings(settings: DaemonSettings) -> StandaloneOptions:
-    one_connection = settings.database.model_copy(update={"pool_min_size": 1, "pool_max_size": 1})
+    one_connection = replace(settings.database, pool_min_size=1, pool_max_size=1)
     return StandaloneOptions(
         heartbeat_interval_s=settings.sweep.heartbeat_interval,
         heartbeat_timeout_s=settings.sweep.heartbeat_timeout,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import is_dataclass
+from typing import Any
 
 import click
 
@@ -12,9 +13,10 @@ from soniqd.cli.render import print_json, print_line, print_table
 from soniqd.cli.session import Session
 from soniqd.cli.wording import printable
 from soniqd.log.redact import redact
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel
+from soniqd.settings.daemon import DaemonSettings
+from soniqd.settings.fields import settings_of
+from soniqd.settings.schema import describe_keys, json_schema, plain_value
+from soniqd.settings.transfer import dump_settings
 
 _DEFAULT = "default"
 
@@ -44,7 +46,7 @@ def show(session: Session) -> None:
     settings = session.configuration.settings
     origins = session.configuration.origins
     if session.as_json:
-        print_json({"settings": _redacted(settings.model_dump(mode="json")), "origins": dict(origins)})
+        print_json({"settings": _redacted(dump_settings(settings)), "origins": dict(origins)})
         return
     for line in _toml(settings, origins):
         click.echo(printable(line))
@@ -55,8 +57,6 @@ def show(session: Session) -> None:
 @click.pass_obj
 def schema(session: Session) -> None:
     """Explain every key; a JSON Schema with --json."""
-    from soniqd.settings.schema import describe_keys, json_schema  # noqa: PLC0415  needs pydantic, --help does not
-
     if session.as_json:
         print_json(json_schema())
         return
@@ -67,13 +67,12 @@ def schema(session: Session) -> None:
     print_table(("key", "type", "default", "description", "variable"), rows, empty="")
 
 
-def _toml(settings: BaseModel, origins: Mapping[str, str]) -> Iterator[str]:
+def _toml(settings: DaemonSettings, origins: Mapping[str, str]) -> Iterator[str]:
     """Yield the lines of a soniq.toml that says the same; keys without a value are comments."""
-    from pydantic import BaseModel  # noqa: PLC0415  --help does not need it
-
-    tables: list[tuple[str, str, BaseModel]] = []
-    for name, value in settings:
-        if isinstance(value, BaseModel):
+    tables: list[tuple[str, str, Any]] = []
+    for name in settings_of(DaemonSettings):
+        value = getattr(settings, name)
+        if is_dataclass(value):
             tables.append((f"[{name}]", name, value))
         elif name == "workers":
             tables += [("[[workers]]", f"workers[{index}]", group) for index, group in enumerate(value)]
@@ -85,11 +84,9 @@ def _toml(settings: BaseModel, origins: Mapping[str, str]) -> Iterator[str]:
         yield from _keys(loc, table, origins)
 
 
-def _keys(loc: str, table: BaseModel, origins: Mapping[str, str]) -> Iterator[str]:
-    from soniqd.settings.schema import plain_value  # noqa: PLC0415  needs pydantic
-
-    for name, field in type(table).model_fields.items():
-        value = plain_value(field, getattr(table, name))
+def _keys(loc: str, table: Any, origins: Mapping[str, str]) -> Iterator[str]:
+    for name, setting in settings_of(type(table)).items():
+        value = plain_value(setting, getattr(table, name))
         yield _line(name, _written(value), origins.get(f"{loc}.{name}"))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import BeforeValidator, WithJsonSchema
+from soniqd.settings.fields import Written
 
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PATTERN = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*")
@@ -14,7 +14,7 @@ _PATTERN = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*")
 def parse_duration_s(value: object) -> float:
     """Return seconds; raises ValueError for anything that is not a duration, negative ones included."""
     if isinstance(value, bool):
-        raise ValueError(_expected(value))  # noqa: TRY004  pydantic turns ValueError into a problem
+        raise ValueError(_expected(value))  # noqa: TRY004  what a parser of a setting raises
     if isinstance(value, int | float):
         seconds = float(value)
     elif isinstance(value, str) and (match := _PATTERN.fullmatch(value)):
@@ -44,5 +44,5 @@ def format_duration(seconds: float) -> str:
 
 _JSON_SCHEMA = {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": f"^{_PATTERN.pattern}$"}]}
 
-Duration = Annotated[float, BeforeValidator(parse_duration_s), WithJsonSchema(_JSON_SCHEMA)]
+Duration = Annotated[float, Written(parse_duration_s, _JSON_SCHEMA)]
 """A setting in seconds that may be written with a unit."""

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
-
-from pydantic import BaseModel, ValidationError
 
 from soniqd.errors import ConfigurationError
 from soniqd.settings.checks import find_problems
 from soniqd.settings.daemon import DaemonSettings, WorkerGroup
 from soniqd.settings.document import Document, Origin
 from soniqd.settings.env import Environment
+from soniqd.settings.fields import settings_of
 from soniqd.settings.files import read_files
 from soniqd.settings.host import Host, find_host_problems
 from soniqd.settings.paths import absolute_paths, absolute_url
-from soniqd.settings.problems import Loc, dotted, expectation, nearest
+from soniqd.settings.problems import Loc, dotted, nearest
+from soniqd.settings.reading import Mistake, MistakesError, read_settings
+from soniqd.settings.transfer import dump_settings, restore_settings
 from soniqd.settings.variables import read_variables
 
 DEFAULT_PATH = Path("/etc/soniq.toml")
@@ -102,14 +102,14 @@ def _validated(document: Document, host: Host | None) -> DaemonSettings:
     """Return the settings; wrong values are reported and left out, so that what depends on others is still checked."""
     bad: set[Loc] = set()
     try:
-        settings = _model(document.values)
-    except ValidationError as error:
-        for entry in error.errors():
-            bad.add(entry["loc"])
-            document.problems.append(_problem(document, entry))
+        settings = read_settings(DaemonSettings, document.values, strict=True)
+    except MistakesError as error:
+        for mistake in error.mistakes:
+            bad.add(mistake.loc)
+            document.problems.append(_problem(document, mistake))
         try:
-            settings = _model(_without(document.values, bad))
-        except ValidationError:
+            settings = read_settings(DaemonSettings, _without(document.values, bad), strict=True)
+        except MistakesError:
             return DaemonSettings()
     for finding in (*find_problems(settings), *(find_host_problems(settings, host) if host else ())):
         if not any(_overlaps(loc, wrong) for loc in (finding.loc, *finding.depends) for wrong in bad):
@@ -117,19 +117,13 @@ def _validated(document: Document, host: Host | None) -> DaemonSettings:
     return settings
 
 
-def _model(values: Mapping[str, Any]) -> DaemonSettings:
-    # As JSON, because strict mode then takes strings as paths and arrays as tuples, yet no "4" or true as a number.
-    return DaemonSettings.model_validate_json(json.dumps(values, default=str), strict=True)
-
-
-def _problem(document: Document, error: Any) -> str:
-    loc: Loc = error["loc"]
-    where = _where(document, loc)
-    if error["type"] == "extra_forbidden":
-        return f"{where}: unknown key{_did_you_mean(loc)}"
-    if loc == ("workers",):
+def _problem(document: Document, mistake: Mistake) -> str:
+    where = _where(document, mistake.loc)
+    if mistake.is_unknown:
+        return f"{where}: unknown key{_did_you_mean(mistake.loc)}"
+    if mistake.loc == ("workers",):
         return f"{where}: {_MODULES_EXPECTED}"
-    return f"{where}: {expectation(error)}"
+    return f"{where}: {mistake.text}"
 
 
 def _where(document: Document, loc: Loc) -> str:
@@ -140,9 +134,9 @@ def _where(document: Document, loc: Loc) -> str:
 def _did_you_mean(loc: Loc) -> str:
     name = str(loc[-1])
     table = _table(loc[:-1])
-    if near := nearest(name, table.model_fields):
+    if near := nearest(name, settings_of(table)):
         return f'; did you mean "{near}"?'
-    if near := nearest(name, (n for n in DaemonSettings.model_fields if len(loc) > 1)):
+    if near := nearest(name, (n for n in settings_of(DaemonSettings) if len(loc) > 1)):
         return f'; did you mean "{near}", which belongs above the first [table]?'
     for other, fields in _tables():
         if name in fields:
@@ -150,17 +144,18 @@ def _did_you_mean(loc: Loc) -> str:
     return ""
 
 
-def _table(loc: Loc) -> type[BaseModel]:
+def _table(loc: Loc) -> type[Any]:
     if not loc:
         return DaemonSettings
     return WorkerGroup if loc[0] == "workers" else type(getattr(DaemonSettings(), str(loc[0])))
 
 
-def _tables() -> Iterator[tuple[str, set[str]]]:
-    for name, value in DaemonSettings():
-        if isinstance(value, BaseModel):
-            yield f"[{name}]", set(type(value).model_fields)
-    yield "[[workers]]", set(WorkerGroup.model_fields)
+def _tables() -> Iterator[tuple[str, Iterable[str]]]:
+    defaults = DaemonSettings()
+    for name in settings_of(DaemonSettings):
+        if is_dataclass(table := getattr(defaults, name)):
+            yield f"[{name}]", settings_of(type(table))
+    yield "[[workers]]", settings_of(WorkerGroup)
 
 
 def _without(values: Any, bad: set[Loc], loc: Loc = ()) -> Any:
@@ -177,18 +172,18 @@ def _overlaps(loc: Loc, wrong: Loc) -> bool:
 
 
 def _leaves(settings: DaemonSettings) -> Iterator[Loc]:
-    for name, value in settings:
-        if isinstance(value, BaseModel):
-            yield from ((name, key) for key, _ in value)
+    for name in settings_of(DaemonSettings):
+        value = getattr(settings, name)
+        if is_dataclass(value):
+            yield from ((name, key) for key in settings_of(type(value)))
         elif name == "workers":
-            yield from (("workers", index, key) for index, group in enumerate(settings.workers) for key, _ in group)
+            yield from ((name, index, key) for index in range(len(value)) for key in settings_of(WorkerGroup))
         else:
             yield (name,)
 
 
 def _absolute_defaults(settings: DaemonSettings, base: Path) -> DaemonSettings:
-    values = absolute_paths(settings.model_dump(mode="json", exclude_none=True), base=base, credentials=None)
-    return DaemonSettings.model_validate(values)
+    return restore_settings(absolute_paths(dump_settings(settings), base=base, credentials=None))
 
 
 def _refused(path: Path | None, problems: list[str]) -> ConfigurationError:

@@ -7,8 +7,7 @@ import resource
 from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import BeforeValidator, WithJsonSchema
-
+from soniqd.settings.fields import Written
 from soniqd.settings.sizes import JSON_SCHEMA as SIZE_SCHEMA
 from soniqd.settings.sizes import parse_size
 
@@ -64,7 +63,7 @@ def _listed_cpus(text: str) -> list[int]:
 
 def _counted_cpus(value: object) -> list[int]:
     if not isinstance(value, list | tuple):
-        raise ValueError  # noqa: TRY004  pydantic turns ValueError into a problem
+        raise ValueError  # noqa: TRY004  what a parser of a setting raises
     if not all(isinstance(cpu, int) and not isinstance(cpu, bool) and 0 <= cpu < _MOST_CPUS for cpu in value):
         raise ValueError
     return list(value)
@@ -86,6 +85,6 @@ _CPUS_SCHEMA = {
     ]
 }
 
-Limit = Annotated[int, BeforeValidator(parse_limit), WithJsonSchema(_LIMIT_SCHEMA)]
-Cpus = Annotated[tuple[int, ...], BeforeValidator(parse_cpus), WithJsonSchema(_CPUS_SCHEMA)]
-Umask = Annotated[str, BeforeValidator(parse_umask), WithJsonSchema({"type": "string", "pattern": "^0?[0-7]{3}$"})]
+Limit = Annotated[int, Written(parse_limit, _LIMIT_SCHEMA)]
+Cpus = Annotated[tuple[int, ...], Written(parse_cpus, _CPUS_SCHEMA)]
+Umask = Annotated[str, Written(parse_umask, {"type": "string", "pattern": "^0?[0-7]{3}$"})]

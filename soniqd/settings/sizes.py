@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import BeforeValidator, WithJsonSchema
+from soniqd.settings.fields import Written
 
 _DECIMAL = {"kB": 1000, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "TB": 1000**4}
 _BINARY = {"KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
@@ -44,5 +44,5 @@ def _expected(value: object) -> str:
 
 JSON_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": f"^{_PATTERN.pattern}$"}]}
 
-Size = Annotated[int, BeforeValidator(parse_size), WithJsonSchema(JSON_SCHEMA)]
+Size = Annotated[int, Written(parse_size, JSON_SCHEMA)]
 """A setting in bytes that may be written with a unit."""

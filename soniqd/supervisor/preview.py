@@ -11,6 +11,7 @@ from typing import Any
 from soniqd.model.child import GroupPlan
 from soniqd.policy.plan_diff import GroupDiff, diff_plans
 from soniqd.settings.daemon import DaemonSettings
+from soniqd.settings.transfer import dump_settings
 from soniqd.supervisor.changes import CHILDREN, compare_settings
 from soniqd.supervisor.plan import make_plan
 
@@ -81,5 +82,5 @@ def fingerprint_of(code: Code, settings: DaemonSettings) -> str:
 
 
 def _for_children(settings: DaemonSettings) -> dict[str, Any]:
-    plain = settings.model_dump(mode="json")
+    plain = dump_settings(settings)
     return {f"{table}.{name}": plain[table][name] for table, name in CHILDREN}

@@ -3,6 +3,7 @@ import json
 import signal
 import time
 import uuid
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -344,7 +345,7 @@ class TestPostgresOnly:
 
     async def test_a_pool_too_small_is_a_configuration_error(self, masters, write_module, settings_for, url):
         write_module("chores", JOBS)
-        settings = settings_for("chores").model_copy(update={"database": DatabaseTable(url=url, pool_max_size=5)})
+        settings = replace(settings_for("chores"), database=DatabaseTable(url=url, pool_max_size=5))
         master = masters(settings)
         master.booted()
         worker = master.fork(concurrency=10)

@@ -2,13 +2,16 @@
 
 import re
 import tomllib
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
 
+from soniqd.settings import restore_settings
 from soniqd.settings.daemon import DaemonSettings, WorkerGroup
+from soniqd.settings.fields import settings_of
+from soniqd.settings.reading import read_settings
 from soniqd.settings.variables import VARIABLES
 
 ROOT = Path(__file__).parents[2]
@@ -16,8 +19,8 @@ ANNOTATED = (ROOT / "etc/soniq.toml").read_text()
 KEY_LINE = re.compile(r"^#?([a-z_]+) = ", re.MULTILINE)
 
 
-def keys_of(model: type[BaseModel]) -> list[str]:
-    return list(model.model_fields)
+def keys_of(table: Any) -> list[str]:
+    return list(settings_of(table))
 
 
 def as_written() -> dict[str, Any]:
@@ -25,19 +28,15 @@ def as_written() -> dict[str, Any]:
     return tomllib.loads(re.sub(r"(?m)^#(?=[a-z_]+ = )", "", ANNOTATED))
 
 
-TABLES = {
-    name: field.annotation
-    for name, field in DaemonSettings.model_fields.items()
-    if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
-}
+TABLES = {name: setting.type for name, setting in settings_of(DaemonSettings).items() if is_dataclass(setting.type)}
 
 
 def test_it_changes_nothing_as_it_is() -> None:
-    assert DaemonSettings.model_validate(tomllib.loads(ANNOTATED)) == DaemonSettings()
+    assert restore_settings(tomllib.loads(ANNOTATED)) == DaemonSettings()
 
 
 def test_it_has_every_table() -> None:
-    assert set(as_written()) == set(DaemonSettings.model_fields)
+    assert set(as_written()) == set(settings_of(DaemonSettings))
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -53,10 +52,10 @@ def test_a_worker_group_has_every_key_with_its_default() -> None:
     check_defaults(WorkerGroup, group)
 
 
-def check_defaults(model: type[BaseModel], written: dict[str, Any]) -> None:
+def check_defaults(table: Any, written: dict[str, Any]) -> None:
     """A key without a default shows an example, and its comment says so."""
-    defaults, parsed = model(), model.model_validate(written)
-    for key in model.model_fields:
+    defaults, parsed = table(), read_settings(table, written, strict=True)
+    for key in settings_of(table):
         if getattr(defaults, key) is None:
             assert "Unset:" in comment_of(key, written[key]) or key == "url_file"
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -52,7 +53,7 @@ def problems(write):
 def test_an_empty_file_is_all_defaults(load, tmp_path):
     settings = load("")
     assert settings.database.url == f"sqlite:///{tmp_path}/soniq.db"
-    assert settings.model_copy(update={"database": DaemonSettings().database}) == DaemonSettings()
+    assert replace(settings, database=DaemonSettings().database) == DaemonSettings()
 
 
 def test_tables_and_groups(load):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from soniqd.settings import DaemonSettings
+from soniqd.settings.fields import settings_of
 from soniqd.settings.schema import describe_keys, json_schema
 from soniqd.settings.variables import VARIABLES
 
@@ -38,7 +39,7 @@ def test_the_json_schema_takes_durations_as_text_and_as_numbers():
     schema = json_schema()
     drain = schema["$defs"]["SoniqdTable"]["properties"]["drain_timeout"]
     assert {choice["type"] for choice in drain["anyOf"]} == {"number", "string"}
-    assert set(schema["properties"]) == set(DaemonSettings.model_fields)
+    assert set(schema["properties"]) == set(settings_of(DaemonSettings))
 
 
 @pytest.mark.parametrize(

@@ -10,20 +10,21 @@ from pathlib import Path
 import pytest
 
 from soniqd import Soniq
-from soniqd.settings.daemon import DaemonSettings
+from soniqd.settings.daemon import DaemonSettings, WorkerGroup
+from soniqd.settings.fields import settings_of
 from soniqd.settings.library import SoniqSettings
 
 SOURCES = Path(__file__).parents[3] / "soniqd"
-TABLES = [name for name in DaemonSettings.model_fields if name not in {"workers", "include"}]
+TABLES = [name for name in settings_of(DaemonSettings) if name not in {"workers", "include"}]
 FOR_OTHERS = {("library", "queues"), ("library", "jobs_modules")}
 """The application's own code may read them; SONIQ_JOBS_MODULES reaches `soniqctl worker` as [jobs] modules."""
 
 
 def _fields() -> Iterator[tuple[str, str]]:
-    yield from (("library", name) for name in SoniqSettings.model_fields)
+    yield from (("library", name) for name in settings_of(SoniqSettings))
     for table in TABLES:
-        yield from ((table, name) for name in type(getattr(DaemonSettings(), table)).model_fields)
-    yield from (("workers", name) for name in type(DaemonSettings().workers[0]).model_fields)
+        yield from ((table, name) for name in settings_of(type(getattr(DaemonSettings(), table))))
+    yield from (("workers", name) for name in settings_of(WorkerGroup))
 
 
 def _attributes_read_outside_of_settings() -> set[str]:

@@ -11,6 +11,7 @@ from soniqd.backends import StorageBackend
 from soniqd.errors import DatabaseUnavailableError
 from soniqd.model.limits import ServerLimits
 from soniqd.policy.supervision import events as ev
+from soniqd.settings import restore_settings
 from soniqd.settings.daemon import DaemonSettings
 from soniqd.supervisor.budget import Budget
 from soniqd.supervisor.plan import make_plan
@@ -34,7 +35,7 @@ class Server:
 
 def settings(processes: int = 2, bound: int | None = None) -> DaemonSettings:
     """Each worker counts with 6, the scheduler with 2."""
-    return DaemonSettings.model_validate(
+    return restore_settings(
         {"database": {"url": "postgresql:///jobs", "max_connections": bound}, "workers": [{"processes": processes}]}
     )
 

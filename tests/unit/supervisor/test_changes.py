@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import pytest
 
 from soniqd.policy.plan_diff import needs_replacement
+from soniqd.settings import dump_settings, restore_settings
 from soniqd.settings.daemon import DaemonSettings, WorkerGroup
+from soniqd.settings.fields import settings_of
 from soniqd.supervisor.changes import CHILDREN, GROUPS, MASTER, RESTART, SOURCES, compare_settings
 from soniqd.supervisor.plan import make_plan
 from soniqd.supervisor.preview import fingerprint_of
 
 CODE = {"shop": "0123456789ab"}
-BEFORE = DaemonSettings.model_validate({"database": {"url": "postgresql:///jobs", "max_connections": 100}})
+BEFORE = restore_settings({"database": {"url": "postgresql:///jobs", "max_connections": 100}})
 OTHER: dict[str, Any] = {
     "socket": "/elsewhere",
     "socket_group": "adm",
@@ -53,9 +56,9 @@ assert set(_KINDS) == set(get_args(Kind))
 
 
 def keys_outside_of_groups() -> Iterator[tuple[str, str]]:
-    for table, value in BEFORE:
+    for table in settings_of(DaemonSettings):
         if table not in ("workers", "include"):
-            yield from ((table, key) for key in type(value).model_fields)
+            yield from ((table, key) for key in settings_of(type(getattr(BEFORE, table))))
 
 
 def kind_of(key: tuple[str, str]) -> Kind:
@@ -73,9 +76,9 @@ def another(key: str, value: Any) -> Any:
 
 
 def changed(table: str, key: str) -> DaemonSettings:
-    document = BEFORE.model_dump(mode="json")
+    document = dump_settings(BEFORE)
     document[table][key] = another(key, getattr(getattr(BEFORE, table), key))
-    after = DaemonSettings.model_validate(document)
+    after = restore_settings(document)
     assert after != BEFORE
     return after
 
@@ -97,11 +100,11 @@ def test_no_key_is_said_to_have_an_effect_that_does_not_exist():
     assert {key for keys in _KINDS.values() for key in keys} == set(keys_outside_of_groups())
 
 
-@pytest.mark.parametrize("key", list(WorkerGroup.model_fields))
+@pytest.mark.parametrize("key", list(settings_of(WorkerGroup)))
 def test_each_key_of_a_group_changes_its_plan(key: str):
-    values = BEFORE.workers[0].model_dump(mode="json")
+    values = dump_settings(BEFORE)["workers"][0]
     values[key] = another(key, getattr(BEFORE.workers[0], key))
-    after = BEFORE.model_copy(update={"workers": (WorkerGroup.model_validate(values),)})
+    after = replace(BEFORE, workers=restore_settings({"workers": [values]}).workers)
     [_, old], [_, new] = make_plan(BEFORE), make_plan(after)
     assert old != new
     if key != "name":
@@ -109,9 +112,7 @@ def test_each_key_of_a_group_changes_its_plan(key: str):
 
 
 def test_a_secret_is_not_shown():
-    after = BEFORE.model_copy(
-        update={"database": BEFORE.database.model_copy(update={"url": "postgresql://a:hunter2@db/jobs"})}
-    )
+    after = replace(BEFORE, database=replace(BEFORE.database, url="postgresql://a:hunter2@db/jobs"))
     [change] = compare_settings(BEFORE, after).restart
     assert "hunter2" not in str(change)
     assert change.key == "[database] url"
@@ -123,7 +124,7 @@ def test_values_read_as_in_the_file():
 
 
 def test_fingerprints_survive_the_way_through_json():
-    restored = DaemonSettings.model_validate(json.loads(json.dumps(BEFORE.model_dump(mode="json"))))
+    restored = restore_settings(json.loads(json.dumps(dump_settings(BEFORE))))
     assert fingerprint_of(dict(CODE), restored) == fingerprint_of(CODE, BEFORE)
 
 
@@ -132,5 +133,5 @@ def test_unknown_code_equals_nothing():
 
 
 def test_paths_are_words():
-    after = BEFORE.model_copy(update={"jobs": BEFORE.jobs.model_copy(update={"path": (Path("/a"), Path("/b"))})})
+    after = replace(BEFORE, jobs=replace(BEFORE.jobs, path=(Path("/a"), Path("/b"))))
     assert [str(change) for change in compare_settings(BEFORE, after).children] == ["[jobs] path: [] -> [/a, /b]"]

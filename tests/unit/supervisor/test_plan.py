@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from soniqd.errors import ConfigurationError
-from soniqd.settings import load_daemon_settings
+from soniqd.settings import load_daemon_settings, restore_settings
 from soniqd.settings.daemon import DaemonSettings
 from soniqd.supervisor.plan import make_plan, plan_need
 
 
 def settings(**tables: object) -> DaemonSettings:
-    return DaemonSettings.model_validate(tables)
+    return restore_settings(dict(tables))
 
 
 def test_the_scheduler_is_a_group_of_one_and_comes_first():

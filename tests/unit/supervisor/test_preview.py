@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from soniqd.settings import restore_settings
 from soniqd.settings.daemon import DaemonSettings
 from soniqd.supervisor.plan import make_plan
 from soniqd.supervisor.preview import Preview, changed_parts, fingerprint_of, preview
@@ -12,7 +13,7 @@ OLD_CODE = {"shop": "1", "soniqd": "2"}
 
 
 def settings(**tables: object) -> DaemonSettings:
-    return DaemonSettings.model_validate({"scheduler": {"enabled": False}, **tables})
+    return restore_settings({"scheduler": {"enabled": False}, **tables})
 
 
 def reasons(

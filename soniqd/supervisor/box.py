@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from contextlib import suppress
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ class Box:
         self.memory_fd = memory_fd
         self.blackbox_fd = blackbox_fd
         self.memory = MasterMemory(memory_fd)
+        self.asking = asyncio.Lock()
+        """Held by who waits for stacks: the box has room for one answer."""
 
     @classmethod
     def create(cls, slots: int) -> Box:

@@ -44,6 +44,11 @@ def find_child(processes: Mapping[str, ChildProcess], name: str) -> ChildProcess
 
 async def stacks_of(child: ChildProcess) -> dict[str, Any]:
     """Return the stacks as text with where they come from; raises ControlError if the process cannot tell any."""
+    async with child.box.asking:
+        return await _ask(child)
+
+
+async def _ask(child: ChildProcess) -> dict[str, Any]:
     child.box.take_stacks()  # what nobody fetched in time belongs to an earlier question
     if await ask_for_stacks(child, _MONITOR_TIMEOUT_S):
         return _answer(child, "monitor", child.box.take_stacks())

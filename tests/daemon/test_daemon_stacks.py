@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,14 @@ async def finished(app: Soniq, *jobs: str) -> bool:
 def part(stacks: str, *words: str) -> str:
     """The paragraph about a thread or a task that has these words in its first line."""
     return next(part for part in stacks.split("\n\n") if all(word in part.split("\n")[0] for word in words))
+
+
+async def test_several_who_ask_at_once_get_a_whole_answer_each(tmp_path):
+    async with daemon_with(tmp_path, f"sqlite:///{tmp_path}/jobs.db") as daemon:
+        answers = await asyncio.gather(*(daemon.request("stacks", worker="default/1") for _ in range(5)))
+    for answer in answers:
+        assert answer["source"] == "monitor"
+        assert answer["stacks"].count("MainThread") == 1
 
 
 async def test_a_live_worker_tells_threads_and_tasks_with_their_jobs_and_goes_on(tmp_path, database_url, app: Soniq):

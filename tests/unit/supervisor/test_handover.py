@@ -171,7 +171,7 @@ ELSEWHERE: dict[str, dict[str, str]] = {
         "_unsent": "unsent",
         "_tap_fd": "the child has it",
     },
-    "Box": {"memory_fd": "memory_fd", "blackbox_fd": "blackbox_fd", "memory": "mapped anew"},
+    "Box": {"memory_fd": "memory_fd", "blackbox_fd": "blackbox_fd", "memory": "mapped anew", "asking": "nobody asks"},
     "Generation": {
         "number": "number",
         "tasks": "tasks",

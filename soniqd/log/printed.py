@@ -48,7 +48,7 @@ class LineWriter(io.BufferedIOBase):
     """The binary layer of a captured stream: puts lines together and logs them.
 
     It takes no lock: a lock that is held during a fork, or taken by a signal handler, would stop a job for ever. Each
-    of its operations on ``_begun`` concerns a key of the current thread only, or is one step.
+    of its operations on ``begun`` concerns a key of the current thread only, or is one step.
     """
 
     mode = "wb"
@@ -57,7 +57,8 @@ class LineWriter(io.BufferedIOBase):
         self.name = f"<{stream}>"
         self._stream = stream
         self._fd = fd
-        self._begun: dict[_Writer, bytearray] = {}
+        self.begun: dict[_Writer, bytearray] = {}
+        """Lines without their end."""
         self._forked = False
         self.outlets: tuple[logging.Handler, ...] = ()
 
@@ -74,11 +75,11 @@ class LineWriter(io.BufferedIOBase):
             return len(chunk)
         writer = (current_job_id(), get_ident())
         if chunk == b"\n":  # the second half of most calls of print()
-            self._log_line(bytes(self._begun.pop(writer, b"")))
+            self._log_line(bytes(self.begun.pop(writer, b"")))
             return 1
         end = chunk.rfind(b"\n") + 1
         if end:
-            begun = self._begun.pop(writer, b"")
+            begun = self.begun.pop(writer, b"")
             for line in _lines(begun + chunk[:end] if begun else chunk, end + len(begun)):
                 self._log_line(line)
         if end < len(chunk):
@@ -94,18 +95,17 @@ class LineWriter(io.BufferedIOBase):
 
     def end_job(self, job_id: str) -> None:
         """Log what a job has begun and not ended."""
-        if self._begun:
-            for writer in [writer for writer in tuple(self._begun) if writer[0] == job_id]:
-                self._end_line(writer)
+        for writer in [writer for writer in tuple(self.begun) if writer[0] == job_id]:
+            self._end_line(writer)
 
     def end_lines(self) -> None:
         """Log what anybody has begun and not ended."""
-        for writer in tuple(self._begun):
+        for writer in tuple(self.begun):
             self._end_line(writer)
 
     def after_fork(self) -> None:
         """Leave to the parent what it has begun."""
-        self._begun.clear()
+        self.begun.clear()
         self._forked = True
 
     def start(self, *outlets: logging.Handler) -> None:
@@ -119,9 +119,9 @@ class LineWriter(io.BufferedIOBase):
             rest = rest[os.write(self._fd, rest) :]
 
     def _begin(self, writer: _Writer, data: bytes) -> None:
-        begun = self._begun.get(writer)
+        begun = self.begun.get(writer)
         if begun is None:
-            begun = self._begun[writer] = bytearray(data)
+            begun = self.begun[writer] = bytearray(data)
         else:
             begun += data
         if b"\r" in data:
@@ -132,7 +132,7 @@ class LineWriter(io.BufferedIOBase):
             del begun[:end]
 
     def _end_line(self, writer: _Writer) -> None:
-        begun = self._begun.pop(writer, None)
+        begun = self.begun.pop(writer, None)
         if begun:
             token = job_id_var.set(writer[0])
             try:
@@ -217,7 +217,8 @@ def remove_outlet(outlet: logging.Handler) -> None:
 def end_job(job_id: str) -> None:
     """Log what a job has printed without a newline at its end."""
     for writer in _writers:
-        writer.end_job(job_id)
+        if writer.begun:
+            writer.end_job(job_id)
 
 
 def end_lines() -> None:

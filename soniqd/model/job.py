@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, NewType, TypedDict
+from typing import Any, NamedTuple, NewType, TypedDict
 
 JobId = NewType("JobId", str)
 """Canonical text of the job's UUID."""
@@ -42,8 +42,7 @@ class NewJob:
     producer_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Fence:
+class Fence(NamedTuple):
     """What a later write has to show: the claim that it answers, still being the job's newest."""
 
     job_id: JobId
@@ -51,8 +50,7 @@ class Fence:
     claim_no: int
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimedJob:
+class ClaimedJob(NamedTuple):
     """A job that a worker has taken. ``attempts`` counts finished attempts; the one to come is ``attempts + 1``."""
 
     fence: Fence
@@ -67,8 +65,7 @@ class ClaimedJob:
     created_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(NamedTuple):
     """The handler returned. ``result_ttl_s`` 0 keeps no row; ``result_json`` None stands for "no result"."""
 
     fence: Fence

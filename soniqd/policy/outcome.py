@@ -72,8 +72,8 @@ Ending = Returned | Deferred | Failed | Unrunnable | Interrupted | Unstarted
 def decide_outcome(job: ClaimedJob, ending: Ending, *, result_ttl_s: float) -> Outcome:
     """Return what to write about a job whose run ended so."""
     match ending:
-        case Returned(result_json):
-            return Done(job.fence, result_json, result_ttl_s)
+        case Returned():
+            return Done(job.fence, ending.result_json, result_ttl_s)
         case Deferred(delay_s, reason):
             return Snoozed(job.fence, _bounded_s(delay_s), reason)
         case Failed():

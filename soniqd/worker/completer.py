@@ -171,7 +171,7 @@ class Completer:
 def _plain(outcome: Outcome) -> Outcome:
     match outcome:
         case Done():
-            return replace(outcome, result_json=None)
+            return outcome._replace(result_json=None)
         case Retry() | DeadLettered():
             return replace(outcome, error=_PLAIN_ERROR)
         case Snoozed():

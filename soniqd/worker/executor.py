@@ -15,7 +15,10 @@ from soniqd.worker.bell import Bell
 from soniqd.worker.board import Board
 from soniqd.worker.options import WorkerOptions
 from soniqd.worker.run import Pipeline, Plan, Run
+from soniqd.worker.starting import EAGER, Starter
 
+_BURST_S = 0.002
+"""How long jobs are started in one go where they may end in it: whoever claims or writes must get to their turn."""
 _LONGEST_WAIT_S = 3600.0  # event loops refuse timers without an end
 Submit = Callable[[Outcome, Run | None], None]
 
@@ -55,6 +58,8 @@ class Executor:
         self._ready: deque[ClaimedJob] = deque()
         self._parked: deque[ClaimedJob] = deque()
         self._running: dict[Run, None] = {}
+        self._starter = Starter()
+        self._filling = self._goes_on = False
         self._suspect: ClaimedJob | None = None
         self._alone = False
         self._threads_busy = 0
@@ -115,8 +120,12 @@ class Executor:
         self._ready.extend(jobs)
         if self._open:
             self._set_suspect_apart()
+            ended = self.ended
             self._fill()
-            self._on_change()
+            if self.ended > ended:
+                self._tell_room()
+            else:
+                self._on_change()
         else:
             self.give_back()
 
@@ -126,7 +135,9 @@ class Executor:
             return
         job, self._suspect = self._suspect, None
         emit(catalogue.SUSPECT_STARTED, job_id=job.fence.job_id, job_name=job.name, crashes=job.crashes)
-        self._alone = self._start(job) > 0
+        self._alone = True  # before the start, in which it may end
+        if not self._start(job):
+            self._alone = False
         self._on_change()
 
     def set_open(self, *, is_open: bool) -> None:
@@ -197,25 +208,54 @@ class Executor:
             self.start_suspect()
 
     def _fill(self) -> None:
-        slots = self._options.concurrency - len(self._running)
-        while slots > 0 and self._parked and self._threads_busy < self._options.sync_threads:
-            slots -= self._start(self._parked.popleft())
-        while slots > 0 and self._ready:
-            slots -= self._start(self._ready.popleft())
+        """Give slots to what waits. Jobs that end while they are started make room for the next ones in here."""
+        if self._filling or not self._open:
+            return
+        self._filling = True
+        until = time.monotonic() + _BURST_S
+        try:
+            while self._start_next():
+                if EAGER and time.monotonic() >= until:
+                    self._go_on_soon()
+                    return
+        finally:
+            self._filling = False
 
-    def _start(self, job: ClaimedJob) -> int:
+    def _go_on_soon(self) -> None:
+        if not self._goes_on:
+            self._goes_on = True
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._goes_on = False
+        self._fill()
+        self._tell_room()
+
+    def _start_next(self) -> bool:
+        """Start the first job that can; return whether there may be another one."""
+        if len(self._running) >= self._options.concurrency:
+            return False
+        if self._parked and self._threads_busy < self._options.sync_threads:
+            self._start(self._parked.popleft())
+        elif self._ready:
+            self._start(self._ready.popleft())
+        else:
+            return False
+        return True
+
+    def _start(self, job: ClaimedJob) -> bool:
         plan = self._plans.get(job.name) or self._plan(job)
         if plan is None:
-            return 0
-        if not plan.task.is_async:
+            return False
+        if not plan.is_async:
             if self._threads_busy >= self._options.sync_threads:
                 self._parked.append(job)
-                return 0
+                return False
             self._threads_busy += 1
         run = Run(job, plan)
         self._running[run] = None
-        run.handle = asyncio.get_running_loop().create_task(self._execute(run))
-        return 1
+        run.handle = self._starter.start(self._execute(run))
+        return True
 
     def _plan(self, job: ClaimedJob) -> Plan | None:
         task = self._tasks.get(job.name)
@@ -226,6 +266,8 @@ class Executor:
         return plan
 
     async def _execute(self, run: Run) -> None:
+        if run.handle is None:
+            run.handle = asyncio.current_task()
         run.slot = self._board.begin(run.job.fence.job_id)
         ending = await self._pipeline.take(run)
         if run.abandoned:
@@ -233,9 +275,14 @@ class Executor:
             return
         was_alone, self._alone = self._alone, False
         self._settle(run, ending)
-        if self._open and (self._ready or self._parked):
+        if self._filling and not was_alone:
+            return  # who fills goes on, and tells
+        if self._ready or self._parked:
             self._fill()
-        if len(self._ready) <= self.low_water or was_alone:
+        self._tell_room(anyhow=was_alone)
+
+    def _tell_room(self, *, anyhow: bool = False) -> None:
+        if len(self._ready) <= self.low_water or anyhow:
             self._on_room()
         self._on_change()
 
@@ -244,7 +291,7 @@ class Executor:
         self._board.end(run.slot)
         run.ended_at = time.monotonic()
         self.ended += 1
-        if not run.plan.task.is_async:
+        if not run.plan.is_async:
             self._threads_busy -= 1
         self._submit(decide_outcome(run.job, ending, result_ttl_s=self._options.result_ttl_s), run)
         if not self._open:

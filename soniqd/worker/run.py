@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -48,6 +49,8 @@ class Plan:
     """What is known about all runs of a task. ``timeout_s`` 0 is no limit."""
 
     task: Task
+    handler: Callable[..., Any]
+    is_async: bool
     timeout_s: float
     wants_context: bool
     wants_nothing: bool
@@ -59,6 +62,8 @@ class Plan:
         context = task.context_parameter is not None
         return cls(
             task=task,
+            handler=task.handler,
+            is_async=task.is_async,
             timeout_s=default_timeout_s if task.timeout_s is None else task.timeout_s,
             wants_context=context,
             wants_nothing=(
@@ -68,37 +73,26 @@ class Plan:
 
 
 class Run:
-    """A job on its way through the steps. ``ending`` is set once the handler has ended, before its hooks."""
+    """A job on its way through the steps. ``ending`` is set once the handler has ended, before its hooks.
 
-    __slots__ = (
-        "abandoned",
-        "begun",
-        "ended_at",
-        "ending",
-        "error",
-        "handle",
-        "in_thread",
-        "interrupted",
-        "job",
-        "plan",
-        "slot",
-        "started_at",
-        "timed_out",
-    )
+    What most runs never set belongs to the class until they do: a run is made for each job.
+    """
+
+    handle: asyncio.Task[None] | None = None
+    slot: int | None = None
+    begun = False
+    in_thread = False
+    timed_out = False
+    interrupted = False
+    abandoned = False
+    error: BaseException | None = None
+    ending: Ending | None = None
+    ended_at = 0.0
 
     def __init__(self, job: ClaimedJob, plan: Plan) -> None:
         self.job = job
         self.plan = plan
-        self.started_at = self.ended_at = time.monotonic()
-        self.handle: asyncio.Task[None] | None = None
-        self.slot: int | None = None
-        self.begun = False
-        self.in_thread = False
-        self.timed_out = False
-        self.interrupted = False
-        self.abandoned = False
-        self.error: BaseException | None = None
-        self.ending: Ending | None = None
+        self.started_at = time.monotonic()
 
     def interrupt(self) -> None:
         """Cut it short. A handler that has ended already only loses its hooks; one in a thread is not reached."""
@@ -138,29 +132,38 @@ class Pipeline:
         job_id = run.job.fence.job_id
         begin_job(job_id)
         try:
-            return await self._take(run)
+            run.begun = True
+            if run.interrupted:
+                return Unstarted()
+            ending, result = await self._attempt(run)
+            run.ending = ending
+            if self._hooks.after or self._hooks.error:
+                await self._observe(run, ending, result)
+            return ending
         finally:
             printed.end_job(job_id)
             end_job(job_id)
 
-    async def _take(self, run: Run) -> Ending:
-        run.begun = True
-        if run.interrupted:
-            return Unstarted()
-        result: Any = None
+    async def _attempt(self, run: Run) -> tuple[Ending, Any]:
         try:
             args, keywords = self._bind(run)
         except InvalidArgumentsError as error:
             run.error = error
-            ending: Ending = Unrunnable(summarize_error(error))
+            return Unrunnable(summarize_error(error)), None
         except Exception as error:  # noqa: BLE001  a validator is the application's code
-            ending = self._failed(run, error)
-        else:
-            ending, result = await self._attempt(run, args, keywords)
-        run.ending = ending
-        if self._hooks.after or self._hooks.error:
-            await self._observe(run, ending, result)
-        return ending
+            return self._failed(run, error), None
+        if run.plan.timeout_s:
+            self._deadlines.set(run, run.plan.timeout_s)
+        try:
+            result = await self._called(run, args, keywords)
+        except BaseException as error:  # this is the boundary of the application's code
+            if _is_closing(run, error):
+                raise
+            return self._failed(run, error), None
+        finally:
+            self._original.insist()
+            self._deadlines.clear(run)
+        return self._returned(run, result), result
 
     def _bind(self, run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
         job, plan = run.job, run.plan
@@ -182,36 +185,34 @@ class Pipeline:
             created_at=job.created_at,
         )
 
-    async def _attempt(self, run: Run, args: dict[str, Any], keywords: dict[str, Any]) -> tuple[Ending, Any]:
+    def _called(self, run: Run, args: dict[str, Any], keywords: dict[str, Any]) -> Awaitable[Any]:
+        """Call the handler, or what leads to it; where nothing does, without a coroutine of our own in between."""
+        if self._metrics.active or self._hooks.before:
+            return self._call_observed(run, args, keywords)
+        return self._call(run, keywords)
+
+    async def _call_observed(self, run: Run, args: dict[str, Any], keywords: dict[str, Any]) -> Any:
         job = run.job
-        if run.plan.timeout_s:
-            self._deadlines.set(run, run.plan.timeout_s)
-        try:
-            if self._metrics.active:
-                await self._metrics.job_started(
-                    job_id=job.fence.job_id, job_name=job.name, queue=job.queue, attempt=job.attempts + 1
-                )
-            if self._hooks.before:
-                await self._hooks.run_before(job.name, job.fence.job_id, args)
-            if self._hooks.middleware:
-                result = await self._call_wrapped(run, keywords)
-            elif run.plan.task.is_async:
-                result = await run.plan.task.handler(**keywords)
-            else:
-                result = await self._call_in_thread(run, keywords)
-        except BaseException as error:  # this is the boundary of the application's code
-            if _is_closing(run, error):
-                raise
-            return self._failed(run, error), None
-        finally:
-            self._original.insist()
-            self._deadlines.clear(run)
-        return self._returned(run, result), result
+        if self._metrics.active:
+            await self._metrics.job_started(
+                job_id=job.fence.job_id, job_name=job.name, queue=job.queue, attempt=job.attempts + 1
+            )
+        if self._hooks.before:
+            await self._hooks.run_before(job.name, job.fence.job_id, args)
+        return await self._call(run, keywords)
+
+    def _call(self, run: Run, keywords: dict[str, Any]) -> Awaitable[Any]:
+        if self._hooks.middleware:
+            return self._call_wrapped(run, keywords)
+        if run.plan.is_async:
+            called: Awaitable[Any] = run.plan.handler(**keywords)
+            return called
+        return self._call_in_thread(run, keywords)
 
     async def _call_wrapped(self, run: Run, keywords: dict[str, Any]) -> Any:
         async def call(_context: JobContext) -> Any:
-            if run.plan.task.is_async:
-                return await run.plan.task.handler(**keywords)
+            if run.plan.is_async:
+                return await run.plan.handler(**keywords)
             return await self._call_in_thread(run, keywords)
 
         return await self._hooks.wrap(call)(self._context(run.job))
@@ -219,14 +220,14 @@ class Pipeline:
     async def _call_in_thread(self, run: Run, keywords: dict[str, Any]) -> Any:
         run.in_thread = True
         try:
-            return await self._threads.run(partial(run.plan.task.handler, **keywords))
+            return await self._threads.run(partial(run.plan.handler, **keywords))
         finally:
             run.in_thread = False
 
     def _returned(self, run: Run, result: Any) -> Ending:
         if run.timed_out or run.interrupted:
             _forget_cancellation(run)
-            if run.interrupted and run.plan.task.is_async:
+            if run.interrupted and run.plan.is_async:
                 return Interrupted()  # it swallowed the cancellation: whether its work is complete, nobody knows
             if run.timed_out:
                 self._report_overrun(run, "finished")
@@ -247,7 +248,7 @@ class Pipeline:
 
     def _failed(self, run: Run, error: BaseException) -> Ending:
         _forget_cancellation(run)
-        if run.interrupted and (run.plan.task.is_async or isinstance(error, asyncio.CancelledError)):
+        if run.interrupted and (run.plan.is_async or isinstance(error, asyncio.CancelledError)):
             return Interrupted()  # what a thread raises is its own; what a cancelled coroutine raises is ours
         timed_out = run.timed_out and isinstance(error, asyncio.CancelledError)
         if timed_out:

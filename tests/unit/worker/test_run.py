@@ -76,6 +76,24 @@ async def test_a_context_variable_set_by_a_handler_does_not_reach_the_next_job(r
     assert [(await rig.job(job_id))["result"] for job_id in ids] == [1, 1, 1]
 
 
+async def test_nor_one_that_was_set_after_a_wait_when_the_next_job_takes_the_slot(rig: Rig):
+    from contextvars import ContextVar
+
+    variable: ContextVar[int] = ContextVar("variable", default=0)
+    seen = []
+
+    async def count():
+        await asyncio.sleep(0)
+        seen.append(variable.get())
+        variable.set(1)
+
+    rig.task(count)
+    for _ in range(300):
+        await rig.enqueue("count")
+    await rig.run_once(concurrency=1)
+    assert seen == [0] * 300
+
+
 async def test_a_failed_attempt_is_retried_until_none_is_left(rig: Rig):
     attempts = []
 

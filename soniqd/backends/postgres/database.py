@@ -225,9 +225,9 @@ class Transaction:
         with self._database.deadlines.watched(self.connection):
             return await execute(self.connection, statement, parameters)
 
-    async def copy(self, statement: Statement, rows: Iterable[tuple[Any, ...]]) -> None:
+    async def copy(self, statement: Statement, blocks: Iterable[str]) -> None:
         with self._database.deadlines.watched(self.connection):
-            await copy(self.connection, statement, rows)
+            await copy(self.connection, statement, blocks)
 
     async def fetch_dicts(self, statement: Statement, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
         with self._database.deadlines.watched(self.connection):
@@ -243,11 +243,11 @@ async def execute(
     return await cursor.fetchall() if cursor.description else []
 
 
-async def copy(connection: Connection, statement: Statement, rows: Iterable[tuple[Any, ...]]) -> None:
-    """Send rows by COPY on any psycopg connection."""
+async def copy(connection: Connection, statement: Statement, blocks: Iterable[str]) -> None:
+    """Send rows by COPY on any psycopg connection; ``blocks`` are lines in COPY's text format."""
     async with psycopg.AsyncCursor(connection).copy(statement.text) as out:
-        for row in rows:
-            await out.write_row(row)
+        for block in blocks:
+            await out.write(block)
 
 
 def _patience() -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ from psycopg.rows import TupleRow
 
 from soniqd.backends.postgres.database import Database, Transaction, copy, execute
 from soniqd.backends.postgres.failure import reason_of, translated
+from soniqd.backends.postgres.gathering import Gatherer
 from soniqd.backends.postgres.statements import SQL, Statement
 from soniqd.errors import DatabaseError, InvalidArgumentsError
 from soniqd.model import JobId, NewJob
@@ -24,6 +26,12 @@ _CHUNK = 5_000
 _COPY_FROM = 20
 """Jobs from which on COPY with its two round trips more is faster than one statement: twice as fast for thousands."""
 
+_BLOCK = 256
+"""Rows that go to the server in one piece, some 30 to 60 kB: it stores them while the next ones are written."""
+
+_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+_SPECIAL = re.compile(r"[\\\t\n\r]").search
+
 _ROUNDS = 10
 """How often a keyed job may find its twin gone just now; each time something else made progress."""
 
@@ -32,26 +40,35 @@ class PostgresEnqueue:
     """The protocol's ``enqueue``."""
 
     _database: Database
+    _gatherer: Gatherer | None = None
 
     async def enqueue(self, jobs: Sequence[NewJob], *, connection: Any = None) -> list[JobId]:
         if not jobs:
             return []
         if connection is not None:
             return await _enqueue_for_caller(jobs, connection)
+        if len(jobs) == 1 and not _is_keyed(jobs[0]):
+            if self._gatherer is None:
+                self._gatherer = Gatherer(one=self._store_one, many=self._store_many)
+            await self._gatherer.store(jobs[0])
+            return [jobs[0].id]
+        return await self._store_many(jobs)
+
+    async def _store_one(self, job: NewJob) -> None:
         with _refusals():
-            if len(jobs) == 1:
-                return await self._enqueue_one(jobs[0])
+            if job.run_at is None and job.delay_s is None:
+                await self._database.fetch(SQL["enqueue_now"], _now(job))
+            else:
+                await self._database.fetch(SQL["enqueue_later"], _later(job))
+
+    async def _store_many(self, jobs: Sequence[NewJob]) -> list[JobId]:
+        with _refusals():
+            if len(jobs) == 1:  # in one round trip; only a twin's coming and going takes more
+                return await _store_keyed(self._database, jobs)
             if len(jobs) < _COPY_FROM and not any(map(_is_keyed, jobs)):
                 return await _store_plain(self._database, jobs)
             async with self._database.transaction("store jobs and tell listeners") as transaction:
                 return await store(transaction, jobs)
-
-    async def _enqueue_one(self, job: NewJob) -> list[JobId]:
-        """Store one job in one round trip; under a key only its twin's coming and going takes more."""
-        if _is_keyed(job):
-            return await _store_keyed(self._database, [job])
-        await self._database.fetch(SQL["enqueue_one"], _one(job))
-        return [job.id]
 
 
 async def store(transaction: Transaction, jobs: Sequence[NewJob]) -> list[JobId]:
@@ -90,8 +107,8 @@ class _CallersTransaction(Transaction):
     async def fetch(self, statement: Statement, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         return await execute(self.connection, statement, parameters)
 
-    async def copy(self, statement: Statement, rows: Iterable[tuple[Any, ...]]) -> None:
-        await copy(self.connection, statement, rows)
+    async def copy(self, statement: Statement, blocks: Iterable[str]) -> None:
+        await copy(self.connection, statement, blocks)
 
 
 def _can_copy(transaction: Transaction, jobs: Sequence[NewJob]) -> bool:
@@ -101,12 +118,33 @@ def _can_copy(transaction: Transaction, jobs: Sequence[NewJob]) -> bool:
 
 
 async def _copy(transaction: Transaction, jobs: Sequence[NewJob]) -> list[JobId]:
-    await transaction.copy(
-        SQL["copy_jobs"],
-        [(j.id, j.name, j.args_json, j.args_hash, j.max_attempts, j.priority, j.queue, j.producer_id) for j in jobs],
-    )
+    await transaction.copy(SQL["copy_jobs"], _blocks(jobs))
     await transaction.fetch(SQL["tell_queues"], {"queues": sorted({job.queue for job in jobs})})
     return [job.id for job in jobs]
+
+
+def _blocks(jobs: Sequence[NewJob]) -> Iterator[str]:
+    """Write rows in COPY's text format (PostgreSQL manual, COPY, "Text Format"): twice as fast as value by value.
+
+    What jobs of one task have in common is written once.
+    """
+    tails: dict[tuple[Any, ...], str] = {}
+    for start in range(0, len(jobs), _BLOCK):
+        lines = []
+        for job in jobs[start : start + _BLOCK]:
+            common = (job.name, job.max_attempts, job.priority, job.queue, job.producer_id)
+            tail = tails.get(common)
+            if tail is None:
+                tail = tails[common] = "\t".join(map(_field, common))
+            lines.append(f"{job.id}\t{_field(job.args_json)}\t{_field(job.args_hash)}\t{tail}\n")
+        yield "".join(lines)
+
+
+def _field(value: str | int | None) -> str:
+    if value is None:
+        return "\\N"
+    text = str(value)
+    return text.translate(_ESCAPES) if _SPECIAL(text) else text
 
 
 class _Runs(Protocol):
@@ -157,7 +195,7 @@ def _chunks(jobs: list[NewJob]) -> Iterator[list[NewJob]]:
         yield jobs[start : start + _CHUNK]
 
 
-def _one(job: NewJob) -> dict[str, Any]:
+def _now(job: NewJob) -> dict[str, Any]:
     return {
         "id": job.id,
         "name": job.name,
@@ -167,9 +205,11 @@ def _one(job: NewJob) -> dict[str, Any]:
         "priority": job.priority,
         "queue": job.queue,
         "producer_id": job.producer_id,
-        "run_at": job.run_at,
-        "delay_s": job.delay_s,
     }
+
+
+def _later(job: NewJob) -> dict[str, Any]:
+    return _now(job) | {"run_at": job.run_at, "delay_s": job.delay_s}
 
 
 def _columns(jobs: Sequence[NewJob]) -> dict[str, Any]:

@@ -1,5 +1,12 @@
--- name: enqueue_one
+-- name: enqueue_now
 -- store a job and tell listeners
+INSERT INTO soniq_jobs (id, job_name, args, args_hash, max_attempts, priority, queue, producer_id)
+VALUES (%(id)s::uuid, %(name)s::text, %(args)s::text::jsonb, %(args_hash)s::text, %(max_attempts)s::int,
+        %(priority)s::int, %(queue)s::text, %(producer_id)s::text)
+RETURNING pg_notify('soniq_new_job', queue);
+
+-- name: enqueue_later
+-- store a job for later and tell listeners
 -- Here and below the clock is read for "now" last, so that a delay of nothing is over.
 WITH due AS MATERIALIZED (
   SELECT coalesce(%(run_at)s::timestamptz, clock_timestamp() + %(delay_s)s::float8 * interval '1 second') AS at,
@@ -45,7 +52,7 @@ SELECT (SELECT count(told) FROM told_now), (SELECT count(told) FROM told_due);
 
 -- name: copy_jobs
 -- store many jobs
-COPY soniq_jobs (id, job_name, args, args_hash, max_attempts, priority, queue, producer_id) FROM STDIN;
+COPY soniq_jobs (id, args, args_hash, job_name, max_attempts, priority, queue, producer_id) FROM STDIN;
 
 -- name: tell_queues
 -- tell listeners of many jobs
@@ -78,15 +85,18 @@ WITH wanted AS MATERIALIZED (
   SELECT pg_notify('soniq_due', extract(epoch FROM min(scheduled_at))::text) AS told
   FROM stored WHERE scheduled_at IS NOT NULL HAVING count(*) > 0
 )
-SELECT coalesce(
-         stored.id,
-         (SELECT t.id FROM soniq_jobs t
-          WHERE t.status = 'queued' AND t.dedup_key IS NOT NULL AND t.dedup_key = wanted.dedup_key),
-         (SELECT t.id FROM soniq_jobs t
-          WHERE t.status = 'queued' AND t.unique_job = TRUE AND wanted.is_unique
-            AND t.job_name = wanted.name AND t.args_hash = wanted.args_hash),
-         (SELECT t.id FROM soniq_jobs t WHERE t.id = wanted.id)
-       )::text,
+-- IN and no join: it is looked up in a hash table however the planner is bound.
+SELECT CASE
+         WHEN wanted.id IN (SELECT id FROM stored) THEN wanted.id
+         ELSE coalesce(
+           (SELECT t.id FROM soniq_jobs t
+            WHERE t.status = 'queued' AND t.dedup_key IS NOT NULL AND t.dedup_key = wanted.dedup_key),
+           (SELECT t.id FROM soniq_jobs t
+            WHERE t.status = 'queued' AND t.unique_job = TRUE AND wanted.is_unique
+              AND t.job_name = wanted.name AND t.args_hash = wanted.args_hash),
+           (SELECT t.id FROM soniq_jobs t WHERE t.id = wanted.id)
+         )
+       END::text,
        (SELECT count(told) FROM told_now), (SELECT count(told) FROM told_due)
-FROM wanted LEFT JOIN stored ON stored.id = wanted.id
+FROM wanted
 ORDER BY wanted.place;

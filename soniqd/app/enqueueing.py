@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import repeat
+from contextlib import aclosing
 from typing import Any
 
+from soniqd.app.chunks import DedupKeys, Items, chunks
 from soniqd.app.core import AppCore
 from soniqd.errors import InvalidArgumentsError, UnsupportedByBackendError
 from soniqd.model import NewJob
 from soniqd.queue import new_jobs
-from soniqd.queue.new_jobs import Options, Recipe, RunTime, Target
-
-CHUNK_JOBS = 5000
-CHUNK_BYTES = 8 * 1024 * 1024
-"""A chunk of ``enqueue_many`` ends with whichever comes first, so that a statement's size is bounded."""
+from soniqd.queue.new_jobs import Options, RunTime, Target
 
 _NO_OPTIONS = Options()
 
@@ -61,30 +57,32 @@ class Enqueueing(AppCore):
     async def enqueue_many(
         self,
         target: Target,
-        items: Iterable[Any],
+        items: Items,
         /,
         *,
         queue: str | None = None,
         priority: int | None = None,
         scheduled_at: RunTime | None = None,
         unique: bool | None = None,
-        dedup_keys: Iterable[str | None] | None = None,
+        dedup_keys: DedupKeys | None = None,
         connection: Any = None,
     ) -> list[str]:
         """Store a job of one task for each item (a dict of arguments or a pydantic model); return ids in order.
 
-        ``items`` may be an iterator of any length: it is read and stored in chunks. Each chunk is stored whole or
-        not at all; for all of them together pass a ``connection`` and its transaction. ``dedup_keys`` gives each
-        item its key. The options mean what they mean to ``enqueue``. An InvalidArgumentsError tells the item's
-        ``index`` and how many jobs were ``stored`` before, in its context.
+        ``items`` may be an iterator of any length, also an asynchronous one: it is read and stored in chunks of 5000
+        jobs or 8 MiB of arguments, whichever comes first. Each chunk is one transaction, stored whole or not at all,
+        and what was stored before an error stays; for all of them together pass a ``connection`` and its transaction.
+        ``dedup_keys`` gives each item its key: as many keys as items, or a function of the item. The options mean
+        what they mean to ``enqueue``. An InvalidArgumentsError tells the item's ``index`` and how many jobs were
+        ``stored`` before, in its context.
         """
         options = new_jobs.options(queue=queue, priority=priority, scheduled_at=scheduled_at, unique=unique)
         recipe = self._maker.recipe(target, options)
         ids: list[str] = []
-        jobs = _jobs(recipe, items, dedup_keys)
         try:
-            for chunk in _chunks(jobs):
-                ids += await self._store(chunk, connection)
+            async with aclosing(chunks(recipe, items, dedup_keys)) as made:
+                async for chunk in made:
+                    ids += await self._store(chunk, connection)
         except InvalidArgumentsError as error:
             error.context.setdefault("stored", len(ids))
             raise
@@ -128,34 +126,3 @@ class Enqueueing(AppCore):
                 "leave out connection="
             )
         return list[str](await backend.enqueue(jobs, connection=connection))
-
-
-def _jobs(recipe: Recipe, items: Iterable[Any], dedup_keys: Iterable[str | None] | None) -> Iterator[NewJob]:
-    if isinstance(items, Mapping | str):
-        raise InvalidArgumentsError("cannot enqueue many: items must be an iterable of dicts, one for each job")
-    keys = iter(repeat(None) if dedup_keys is None else dedup_keys)
-    index = -1
-    for index, item in enumerate(items):
-        try:
-            key = next(keys)
-        except StopIteration:
-            raise InvalidArgumentsError(f"cannot enqueue many: item {index} has no dedup key", index=index) from None
-        try:
-            yield recipe.make(new_jobs.argument_dict(item), new_jobs.dedup_key(key))
-        except InvalidArgumentsError as error:
-            raise InvalidArgumentsError(f"item {index}: {error}", **{**error.context, "index": index}) from error
-    if dedup_keys is not None and next(keys, repeat) is not repeat:
-        raise InvalidArgumentsError(f"cannot enqueue many: more dedup keys than the {index + 1} items")
-
-
-def _chunks(jobs: Iterator[NewJob]) -> Iterator[list[NewJob]]:
-    chunk: list[NewJob] = []
-    size = 0
-    for job in jobs:
-        chunk.append(job)
-        size += len(job.args_json)
-        if len(chunk) >= CHUNK_JOBS or size >= CHUNK_BYTES:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk

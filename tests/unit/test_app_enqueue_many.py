@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
 from soniqd import Soniq, TaskRef
-from soniqd.app import enqueueing
+from soniqd.app import chunks
 from soniqd.backends.memory import MemoryBackend
 from soniqd.errors import InvalidArgumentsError
 
@@ -67,7 +68,7 @@ async def test_no_jobs_at_all_are_no_call(app, backend):
 
 
 async def test_many_jobs_are_read_and_stored_in_chunks(app, backend, monkeypatch):
-    monkeypatch.setattr(enqueueing, "CHUNK_JOBS", 4)
+    monkeypatch.setattr(chunks, "CHUNK_JOBS", 4)
     read_at: list[int] = []
 
     def items():
@@ -81,13 +82,13 @@ async def test_many_jobs_are_read_and_stored_in_chunks(app, backend, monkeypatch
 
 
 async def test_a_chunk_is_bounded_in_bytes_too(app, backend, monkeypatch):
-    monkeypatch.setattr(enqueueing, "CHUNK_BYTES", 100)
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 100)
     await app.enqueue_many(app.send, [{"order_id": 1, "note": "x" * 60}] * 4)
     assert backend.calls == [2, 2]
 
 
 async def test_a_wrong_item_is_named_and_what_was_stored_is_counted(app, backend, monkeypatch):
-    monkeypatch.setattr(enqueueing, "CHUNK_JOBS", 2)
+    monkeypatch.setattr(chunks, "CHUNK_JOBS", 2)
     items: list[dict[str, Any]] = [{"order_id": 0}, {"order_id": 1}, {"order_id": 2}, {}]
     with pytest.raises(InvalidArgumentsError, match=r"item 3: .*argument 'order_id' is missing") as caught:
         await app.enqueue_many(app.send, items)
@@ -130,3 +131,45 @@ async def test_many_jobs_may_have_dedup_keys(app):
 async def test_as_many_dedup_keys_as_items_are_needed(app, keys, problem):
     with pytest.raises(InvalidArgumentsError, match=problem):
         await app.enqueue_many(app.send, [{"order_id": 1}, {"order_id": 2}], dedup_keys=keys)
+
+
+async def test_items_may_come_asynchronously(app, backend, monkeypatch):
+    monkeypatch.setattr(chunks, "CHUNK_JOBS", 4)
+
+    async def items():
+        for number in range(10):
+            await asyncio.sleep(0)
+            yield {"order_id": number}
+
+    ids = await app.enqueue_many(app.send, items())
+    assert [(await stored(app, job_id))["args"]["order_id"] for job_id in ids] == list(range(10))
+    assert backend.calls == [4, 4, 2]
+
+
+async def test_a_wrong_item_of_an_asynchronous_iterator_is_named(app, backend):
+    async def items():
+        yield {"order_id": 0}
+        yield {}
+
+    with pytest.raises(InvalidArgumentsError, match="item 1: ") as caught:
+        await app.enqueue_many(app.send, items())
+    assert (caught.value.context["index"], caught.value.context["stored"]) == (1, 0)
+    assert backend.calls == []
+
+
+async def test_a_function_may_tell_the_dedup_keys(app):
+    items = [{"order_id": number} for number in (1, 2, 1)]
+    one, two, three = await app.enqueue_many(app.send, items, dedup_keys=lambda item: f"order-{item['order_id']}")
+    assert one == three != two
+
+
+async def test_what_was_stored_before_an_error_of_the_iterator_stays(app, backend, monkeypatch):
+    monkeypatch.setattr(chunks, "CHUNK_JOBS", 2)
+
+    def items():
+        yield from ({"order_id": number} for number in range(3))
+        raise OSError("the file is gone")
+
+    with pytest.raises(OSError, match="the file is gone"):
+        await app.enqueue_many(app.send, items())
+    assert backend.calls == [2]

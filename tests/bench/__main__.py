@@ -7,8 +7,7 @@ import asyncio
 import sys
 
 from tests.bench.catalogue import SCENARIOS
-from tests.bench.contestants import GRAPHILE
-from tests.bench.install import has_node
+from tests.bench.peers import PEERS
 from tests.bench.runner import run
 from tests.bench.scenario import Bench
 from tests.bench.server import BenchServer
@@ -25,7 +24,7 @@ def main(arguments: list[str]) -> int:
     names = set(options.only.split(",")) - {""}
     chosen = [scenario for scenario in SCENARIOS if not names or scenario.name in names]
     server = BenchServer()
-    peers = [GRAPHILE] if has_node() else []
+    peers = [peer.contestant for peer in PEERS if peer.is_installed]
     try:
         bench = Bench(server=server, peers=peers, quick=options.quick)
         minutes = options.minutes or (2 if options.quick else 15)

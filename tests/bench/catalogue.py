@@ -3,6 +3,18 @@
 from __future__ import annotations
 
 from tests.bench.scenario import Scenario
-from tests.bench.scenarios import drain
+from tests.bench.scenarios import backlog, bloat, crash, drain, enqueue, idle, lateness, latency, many, respawn
 
-SCENARIOS: tuple[Scenario, ...] = (drain.SCENARIO,)
+SCENARIOS: tuple[Scenario, ...] = (
+    drain.SCENARIO,
+    enqueue.SINGLE,
+    enqueue.BULK,
+    latency.SCENARIO,
+    lateness.SCENARIO,
+    idle.SCENARIO,
+    backlog.SCENARIO,
+    bloat.SCENARIO,
+    many.SCENARIO,
+    crash.SCENARIO,
+    respawn.SCENARIO,
+)

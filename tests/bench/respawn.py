@@ -25,6 +25,7 @@ from functools import partial
 from pathlib import Path
 
 from soniqd import Soniq
+from tests.bench.scenarios.idle import private_mib
 from tests.bench.tables import markdown, spread
 from tests.support.daemon import Daemon
 from tests.support.postgres import PostgresServer
@@ -90,12 +91,6 @@ class Contestant:
 
     async def _idle(self, app: Soniq) -> bool:
         return sum(row["queued"] + row["processing"] for row in await app.get_queue_stats()) == 0
-
-
-def private_mib(pid: int) -> float:
-    """Return what would be free if the process ended (proc_pid_smaps(5))."""
-    fields = (line.split() for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines())
-    return sum(int(words[1]) for words in fields if words[0] in ("Private_Clean:", "Private_Dirty:")) / 1024
 
 
 async def measure(folder: Path, url: str, workers: int) -> dict[str, Contestant]:

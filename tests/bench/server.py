@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import psycopg
 
@@ -28,6 +29,11 @@ class BenchServer:
             self._server.execute(f"ALTER SYSTEM SET {name} = '{value}'")
         self._server.restart()
         self._templates: dict[object, str] = {}
+
+    @property
+    def folder(self) -> Path:
+        """A folder that is gone when the server is."""
+        return self._server.folder
 
     @property
     def version(self) -> str:

@@ -1,0 +1,101 @@
+"""What four idle workers cost: memory, transactions, connections and CPU time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import statistics
+import time
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import psycopg
+
+from tests.bench.contestants import SONIQD, Contestant
+from tests.bench.scenario import Bench, Case, Sample, Scenario
+
+WORKERS = 4
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_SETTLE_S = 4.0
+
+
+def cases(bench: Bench) -> Sequence[Case]:
+    def case(contestant: Contestant) -> Case:
+        async def measure() -> Sample:
+            return await idle(bench, contestant)
+
+        return Case(contestant.name, measure)
+
+    return [case(contestant) for contestant in (SONIQD, *([] if bench.quick else bench.peers))]
+
+
+async def idle(bench: Bench, contestant: Contestant) -> Sample:
+    """Look at workers that have run a job each and then nothing."""
+    async with contestant.database(bench.server) as url, contestant.working(url, WORKERS) as working:
+        await contestant.ask("one", url, 0.3)
+        await asyncio.sleep(_SETTLE_S)
+        pids = working.pids()
+        with psycopg.connect(url, autocommit=True) as connection:
+            before, cpu_s, began = _transactions(connection), _cpu_s(pids.values()), time.monotonic()
+            await asyncio.sleep(bench.size(20, 8))
+            seconds = time.monotonic() - began
+            after, cpu_s = _transactions(connection), _cpu_s(pids.values()) - cpu_s
+            connections = _connections(connection)
+        workers = [private_mib(pid) for name, pid in pids.items() if name.startswith("worker")]
+        return {
+            "PSS MiB": sum(smaps_mib(pid, "Pss") for pid in pids.values()),
+            "private MiB a worker": statistics.median(workers),
+            "transactions/s": (after - before - 1) / seconds,
+            "connections": connections,
+            "CPU %": 100 * cpu_s / seconds,
+        }
+
+
+def private_mib(pid: int) -> float:
+    """Return what would be free if the process ended (proc_pid_smaps(5))."""
+    return smaps_mib(pid, "Private_Clean") + smaps_mib(pid, "Private_Dirty")
+
+
+def smaps_mib(pid: int, field: str) -> float:
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def _transactions(connection: psycopg.Connection) -> int:
+    """Return how many there were; each call is one itself."""
+    row = connection.execute(
+        "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()"
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _connections(connection: psycopg.Connection) -> int:
+    row = connection.execute(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
+        "AND backend_type = 'client backend'"
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _cpu_s(pids: Collection[int]) -> float:
+    ticks = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / _TICKS_PER_S
+
+
+SCENARIO = Scenario(
+    name="idle",
+    title="Four idle workers",
+    figure="PSS MiB",
+    cases=cases,
+    rounds=(2, 1),
+    estimate_s=(200, 16),
+    note="soniqd's figures are those of the whole daemon: master, fork server, scheduler and workers. Private memory is "
+    "what a further worker costs. A connection that only measures is not counted.",
+)

@@ -114,7 +114,7 @@ async def test_completing_probes_the_primary_key_once_a_job(postgres, fill):
     claimed = await claim(postgres, worker_id, 200)
     parameters = {
         "ids": [job.fence.job_id for job in claimed],
-        "worker_ids": [worker_id] * len(claimed),
+        "worker_id": worker_id,
         "claim_nos": [job.fence.claim_no for job in claimed],
         "results": ["1"] * len(claimed),
         "ttls_s": [60.0] * len(claimed),

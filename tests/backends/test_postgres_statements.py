@@ -20,7 +20,17 @@ def test_every_statement_that_is_used_exists():
 
 
 @pytest.mark.parametrize(
-    "name", ["enqueue_now", "enqueue_later", "enqueue_many", "claim", "promote_due", "complete_done", "heartbeat"]
+    "name",
+    [
+        "enqueue_now",
+        "enqueue_later",
+        "enqueue_many",
+        "claim",
+        "promote_due",
+        "complete_done",
+        "complete_mixed",
+        "heartbeat",
+    ],
 )
 def test_a_hot_statement_is_short_enough_for_psycopgs_cache_of_conversions(name):
     assert len(SQL[name].text) <= 4096

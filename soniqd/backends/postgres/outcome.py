@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any, Literal, assert_never
 
 import psycopg
 from psycopg import errors
 
+from soniqd.backends.postgres.arrays import numbers, texts, words
 from soniqd.backends.postgres.database import Database, Transaction
 from soniqd.backends.postgres.failure import reason_of
 from soniqd.backends.postgres.statements import SQL
@@ -21,6 +23,8 @@ _TWIN_ROUNDS = 3
 
 # What the content of one row can make PostgreSQL say; a lost connection or a full disk is none of it.
 _REFUSALS = (psycopg.DataError, psycopg.NotSupportedError, errors.ProgramLimitExceeded, errors.StatementTooComplex)
+
+_FENCE = attrgetter("fence")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +56,15 @@ class PostgresOutcome:
 
     async def complete(self, outcomes: Sequence[Outcome]) -> frozenset[JobId]:
         # In the order of their ids, so that two batches about the same jobs do not wait for each other in a circle.
-        moves = sorted(map(_move, outcomes), key=lambda move: move.job_id)
-        if not moves:
+        ordered = sorted(outcomes, key=_FENCE)
+        if not ordered:
             return frozenset()
         try:
-            return await self._write(moves)
+            return await self._write(ordered)
         except (DatabaseError, UnicodeEncodeError) as error:
             if not _is_refusal(error):
                 raise
-        return await self._write_one_by_one(moves)
+        return await self._write_one_by_one(ordered)
 
     async def settled(self, outcomes: Sequence[Outcome]) -> frozenset[JobId]:
         parameters = {
@@ -71,10 +75,16 @@ class PostgresOutcome:
         rows = await self._database.fetch(SQL["settled"], parameters, repeat=True)
         return frozenset(JobId(row[0]) for row in rows)
 
-    async def _write(self, moves: Sequence[Move]) -> frozenset[JobId]:
-        if all(move.kind == "done" for move in moves):
-            rows = await self._database.fetch(SQL["complete_done"], _done_columns(moves))
-            return frozenset(JobId(row[0]) for row in rows)
+    async def _write_done(self, outcomes: Sequence[Done]) -> frozenset[JobId]:
+        [(changed, ids)] = await self._database.fetch(SQL["complete_done"], _done_columns(outcomes))
+        return frozenset([outcome.fence.job_id for outcome in outcomes] if changed == len(outcomes) else ids or ())
+
+    async def _write(self, outcomes: Sequence[Outcome]) -> frozenset[JobId]:
+        if done := _of_one_worker(outcomes):
+            return await self._write_done(done)
+        return await self._write_mixed([_move(outcome) for outcome in outcomes])
+
+    async def _write_mixed(self, moves: Sequence[Move]) -> frozenset[JobId]:
         for last_round in (*[False] * _TWIN_ROUNDS, True):
             try:
                 rows = await self._database.fetch(SQL["complete_mixed"], columns(moves, give_up_keys=last_round))
@@ -85,16 +95,16 @@ class PostgresOutcome:
                 return frozenset(JobId(row[0]) for row in rows)
         raise AssertionError
 
-    async def _write_one_by_one(self, moves: Sequence[Move]) -> frozenset[JobId]:
+    async def _write_one_by_one(self, outcomes: Sequence[Outcome]) -> frozenset[JobId]:
         changed: set[JobId] = set()
         refused: dict[str, str] = {}
-        for move in moves:
+        for outcome in outcomes:
             try:
-                changed |= await self._write([_plain(move)])
+                changed |= await self._write_plainly(outcome)
             except (DatabaseError, UnicodeEncodeError) as error:
                 if not _is_refusal(error):
                     raise
-                refused[move.job_id] = reason_of(error.__cause__ or error)
+                refused[outcome.fence.job_id] = reason_of(error.__cause__ or error)
         if refused:
             raise OutcomeRefusedError(
                 f"cannot store the outcome of {len(refused)} jobs: {next(iter(refused.values()))}",
@@ -102,6 +112,11 @@ class PostgresOutcome:
                 changed=frozenset(changed),
             )
         return frozenset(changed)
+
+    async def _write_plainly(self, outcome: Outcome) -> frozenset[JobId]:
+        if isinstance(outcome, Done):
+            return await self._write([outcome])
+        return await self._write_mixed([_plain(_move(outcome))])
 
 
 async def write_moves(transaction: Transaction, moves: Sequence[Move], *, give_up_keys: bool) -> frozenset[JobId]:
@@ -111,32 +126,41 @@ async def write_moves(transaction: Transaction, moves: Sequence[Move], *, give_u
 
 
 def columns(moves: Iterable[Move], *, give_up_keys: bool) -> dict[str, Any]:
-    """Return the parameters of ``complete_mixed``; psycopg takes no list in which int and float are mixed."""
+    """Return the parameters of ``complete_mixed``."""
     moves = list(moves)
     return {
-        "kinds": [move.kind for move in moves],
-        "ids": [move.job_id for move in moves],
-        "worker_ids": [move.worker_id for move in moves],
-        "claim_nos": [move.claim_no for move in moves],
-        "outcome_nos": [move.outcome_no for move in moves],
-        "attempts": [move.attempts for move in moves],
-        "crashes": [move.crashes for move in moves],
-        "interruptions": [move.interruptions for move in moves],
-        "delays_s": [None if move.delay_s is None else float(move.delay_s) for move in moves],
-        "texts": [move.words for move in moves],
-        "reasons": [move.reason for move in moves],
-        "ttls_s": [float(move.ttl_s) for move in moves],
+        "kinds": words(move.kind for move in moves),
+        "ids": words(move.job_id for move in moves),
+        "worker_ids": words(move.worker_id for move in moves),
+        "claim_nos": numbers(move.claim_no for move in moves),
+        "outcome_nos": numbers(move.outcome_no for move in moves),
+        "attempts": numbers(move.attempts for move in moves),
+        "crashes": numbers(move.crashes for move in moves),
+        "interruptions": numbers(move.interruptions for move in moves),
+        "delays_s": numbers(move.delay_s for move in moves),
+        "texts": texts(move.words for move in moves),
+        "reasons": texts(move.reason for move in moves),
+        "ttls_s": numbers(move.ttl_s for move in moves),
         "give_up_keys": give_up_keys,
     }
 
 
-def _done_columns(moves: Sequence[Move]) -> dict[str, Any]:
+def _of_one_worker(outcomes: Sequence[Outcome]) -> list[Done]:
+    """Return the outcomes if ``complete_done`` can write them: nothing but success, of one incarnation."""
+    worker_id = outcomes[0].fence.worker_id
+    done = [outcome for outcome in outcomes if isinstance(outcome, Done) and outcome.fence.worker_id == worker_id]
+    return done if len(done) == len(outcomes) else []
+
+
+def _done_columns(outcomes: Sequence[Done]) -> dict[str, str]:
+    fences, results, ttls_s = zip(*outcomes, strict=True)
+    ids, worker_ids, claim_nos = zip(*fences, strict=True)
     return {
-        "ids": [move.job_id for move in moves],
-        "worker_ids": [move.worker_id for move in moves],
-        "claim_nos": [move.claim_no for move in moves],
-        "results": [move.words for move in moves],
-        "ttls_s": [float(move.ttl_s) for move in moves],
+        "worker_id": worker_ids[0],
+        "ids": words(ids),
+        "claim_nos": numbers(claim_nos),
+        "results": texts(results),
+        "ttls_s": numbers(ttls_s),
     }
 
 

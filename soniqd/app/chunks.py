@@ -9,6 +9,7 @@ from typing import Any
 from soniqd.errors import InvalidArgumentsError
 from soniqd.model import NewJob
 from soniqd.queue import new_jobs
+from soniqd.queue.ids import new_job_ids
 from soniqd.queue.new_jobs import Recipe
 
 CHUNK_JOBS = 5000
@@ -41,14 +42,14 @@ async def chunks(recipe: Recipe, items: Items, dedup_keys: DedupKeys | None) -> 
 
 
 class _Chunk:
-    """The jobs that were made and not taken yet."""
+    """The jobs that were made and not taken yet, their ids left out: those are cheaper by the thousand."""
 
     def __init__(self, recipe: Recipe, dedup_keys: DedupKeys | None) -> None:
         self._recipe = recipe
         self._key_of = dedup_keys if callable(dedup_keys) else None
         self._keys = iter(repeat(None) if dedup_keys is None or callable(dedup_keys) else dedup_keys)
         self._index = -1
-        self._jobs: list[NewJob] = []
+        self._made: list[tuple[str, str | None, str | None]] = []
         self._size = 0
 
     def add(self, item: Any) -> bool:
@@ -60,17 +61,18 @@ class _Chunk:
             problem = f"cannot enqueue many: item {self._index} has no dedup key"
             raise InvalidArgumentsError(problem, index=self._index) from None
         try:
-            job = self._recipe.make(new_jobs.argument_dict(item), new_jobs.dedup_key(key))
+            args_json, args_hash = self._recipe.encode(new_jobs.argument_dict(item))
+            self._made.append((args_json, args_hash, new_jobs.dedup_key(key)))
         except InvalidArgumentsError as error:
             context = {**error.context, "index": self._index}
             raise InvalidArgumentsError(f"item {self._index}: {error}", **context) from error
-        self._jobs.append(job)
-        self._size += len(job.args_json)
-        return len(self._jobs) >= CHUNK_JOBS or self._size >= CHUNK_BYTES
+        self._size += len(args_json)
+        return len(self._made) >= CHUNK_JOBS or self._size >= CHUNK_BYTES
 
     def take(self) -> list[NewJob]:
-        jobs, self._jobs, self._size = self._jobs, [], 0
-        return jobs
+        made, self._made, self._size = self._made, [], 0
+        put_together = self._recipe.put_together
+        return [put_together(job_id, *parts) for job_id, parts in zip(new_job_ids(len(made)), made, strict=True)]
 
     def check_keys_used(self) -> None:
         """Raise InvalidArgumentsError if there are more keys than items."""

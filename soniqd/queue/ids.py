@@ -8,10 +8,7 @@ from uuid import UUID
 
 from soniqd.model import JobId
 
-_VERSION = 0x7 << 76
-_VARIANT = 0b10 << 62
-_RANDOM_MASK = (1 << 74) - 1
-_RAND_B_MASK = (1 << 62) - 1
+_VARIANTS = "89ab"
 
 
 def new_job_id() -> JobId:
@@ -19,16 +16,23 @@ def new_job_id() -> JobId:
 
     All randomness comes from the kernel at each call, so that a forked process cannot repeat its parent's.
     """
-    random = int.from_bytes(os.urandom(10), "big") & _RANDOM_MASK
-    value = (
-        (time.time_ns() // 1_000_000 & 0xFFFFFFFFFFFF) << 80
-        | _VERSION
-        | (random >> 62) << 64
-        | _VARIANT
-        | random & _RAND_B_MASK
-    )
-    text = f"{value:032x}"
-    return JobId(f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}")
+    random = os.urandom(10)
+    return _formatted(f"{time.time_ns() // 1_000_000:012x}", random[0] & 3, random.hex())
+
+
+def new_job_ids(count: int) -> list[JobId]:
+    """Return fresh ids of one moment, for which the kernel and the clock are asked once."""
+    millis = f"{time.time_ns() // 1_000_000:012x}"
+    random = os.urandom(10 * count)
+    digits = random.hex()
+    return [
+        _formatted(millis, random[start] & 3, digits[2 * start : 2 * start + 20]) for start in range(0, 10 * count, 10)
+    ]
+
+
+def _formatted(millis: str, variant: int, digits: str) -> JobId:
+    """Put version and variant where they belong; of 20 random digits the first one is left out."""
+    return JobId(f"{millis[:8]}-{millis[8:]}-7{digits[2:5]}-{_VARIANTS[variant]}{digits[5:8]}-{digits[8:20]}")
 
 
 def parse_job_id(value: str | UUID) -> JobId | None:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from soniqd.errors import InvalidArgumentsError, UnknownTaskError
 from soniqd.log import catalogue, emit
-from soniqd.model import NewJob
+from soniqd.model import JobId, NewJob
 from soniqd.queue import payload, values
 from soniqd.queue.arguments import validate_with_model
 from soniqd.queue.declare import default_task_name
@@ -68,16 +68,24 @@ class Recipe:
 
     def make(self, args: dict[str, Any], dedup_key: str | None = None) -> NewJob:
         """Return the job for these arguments; raises InvalidArgumentsError."""
+        return self.put_together(new_job_id(), *self.encode(args), dedup_key)
+
+    def encode(self, args: dict[str, Any]) -> tuple[str, str | None]:
+        """Return arguments as they are stored, and their hash if it is needed; raises InvalidArgumentsError."""
         self.check(args)
+        return payload.encode_args(args), payload.args_hash(args) if self.unique else None
+
+    def put_together(self, job_id: JobId, args_json: str, args_hash: str | None, dedup_key: str | None) -> NewJob:
+        """Return the job of what was encoded before."""
         return NewJob(
-            new_job_id(),
+            job_id,
             self.name,
-            payload.encode_args(args),
+            args_json,
             self.queue,
             self.priority,
             self.max_attempts,
             self.unique,
-            payload.args_hash(args) if self.unique else None,
+            args_hash,
             dedup_key,
             self.run_at,
             self.delay_s,

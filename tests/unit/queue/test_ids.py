@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from soniqd.queue.ids import new_job_id, parse_job_id
+from soniqd.queue.ids import new_job_id, new_job_ids, parse_job_id
 
 
 def test_an_id_is_a_version_7_uuid_of_this_moment():
@@ -39,6 +39,25 @@ def test_a_forked_process_does_not_repeat_ids():
         text = pipe.read()
     os.waitpid(child, 0)
     assert not mine & {text[start : start + 36] for start in range(0, len(text), 36)}
+
+
+def test_ids_of_one_moment_are_like_single_ones():
+    before = time.time_ns() // 1_000_000
+    ids = new_job_ids(1000)
+    after = time.time_ns() // 1_000_000
+    assert len(set(ids)) == 1000
+    for parsed in map(uuid.UUID, ids):
+        assert (parsed.version, parsed.variant) == (7, uuid.RFC_4122)
+        assert before <= parsed.int >> 80 <= after
+    assert ids == [str(uuid.UUID(job_id)) for job_id in ids]
+    assert new_job_ids(0) == []
+
+
+@pytest.mark.parametrize("at", range(74))
+def test_every_random_bit_of_an_id_varies(at):
+    place = at if at < 62 else at + 2  # bits 62 and 63 are the variant's
+    ids = [uuid.UUID(job_id).int for job_id in [*new_job_ids(100), *(new_job_id() for _ in range(100))]]
+    assert {job_id >> place & 1 for job_id in ids[:100]} == {job_id >> place & 1 for job_id in ids[100:]} == {0, 1}
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from soniqd.model import (
     Backlog,
@@ -27,6 +27,9 @@ from soniqd.model import (
     WorkerStatus,
 )
 from soniqd.model.limits import ServerLimits
+
+if TYPE_CHECKING:
+    from soniqd.model.checkup import Checkup
 
 ReleaseCause = Literal["crash", "interrupted"]
 CancelResult = Literal["cancelled", "processing", "finished", "missing"]
@@ -370,6 +373,9 @@ class StorageBackend(JobStore, WorkerStore, InsightStore, DeadLetterStore, Sched
 
     async def connection_limits(self) -> ServerLimits | None:
         """Read how many connections its server allows; None where it has no server, or where a pooler hides it."""
+
+    async def checkup(self) -> Checkup:
+        """Collect what tells how healthy the database is, and change nothing; also of one that lacks migrations."""
 
     async def setup(self) -> MigrationStatus:
         """Create the database if it is missing and apply pending migrations, one caller at a time.

@@ -24,7 +24,7 @@ def setup(session: Session) -> None:
     async def migrate(backend: StorageBackend) -> tuple[str, MigrationStatus]:
         return backend.location, await backend.setup()
 
-    location, result = session.with_backend(migrate, migrated=False)
+    location, result = session.with_backend(migrate, migrated=False, must_exist=False)
     if session.as_json:
         print_json({"location": location, "created": result.created, "applied": result.pending})
     elif result.pending:
@@ -45,7 +45,7 @@ def migrate_status(session: Session) -> None:
         await backend.open()
         return await backend.migration_status()
 
-    result = session.with_backend(read, migrated=False)
+    result = session.with_backend(read, migrated=False, must_exist=False)
     if session.as_json:
         print_json({"applied": result.applied, "pending": result.pending, "foreign": result.foreign})
         return

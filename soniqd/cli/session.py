@@ -143,15 +143,19 @@ class Session:
             heartbeat_timeout_s=settings.heartbeat_timeout,
         )
 
-    def with_backend(self, action: Callable[[StorageBackend], Awaitable[T]], *, migrated: bool = True) -> T:
-        """Run an action on the open database; ``migrated`` checks its schema first, and that it exists."""
-        return asyncio.run(self._with_backend(action, migrated=migrated))
+    def with_backend(
+        self, action: Callable[[StorageBackend], Awaitable[T]], *, migrated: bool = True, must_exist: bool = True
+    ) -> T:
+        """Run an action on the database; ``migrated`` opens it first and checks its schema."""
+        return asyncio.run(self._with_backend(action, migrated=migrated, must_exist=must_exist))
 
-    async def _with_backend(self, action: Callable[[StorageBackend], Awaitable[T]], *, migrated: bool) -> T:
+    async def _with_backend(
+        self, action: Callable[[StorageBackend], Awaitable[T]], *, migrated: bool, must_exist: bool
+    ) -> T:
         from soniqd.backends.factory import create_backend  # noqa: PLC0415  keeps --help fast
 
         database = self.database
-        _refuse_useless(database.url, must_exist=migrated)
+        _refuse_useless(database.url, must_exist=must_exist)
         backend = create_backend(
             database.url,
             pool_max_size=_POOL_SIZE,

@@ -38,6 +38,7 @@ _COMMANDS = {
     "upgrade": ("soniqd.cli.upgrade:upgrade", "Let the running daemon become the soniqd that is installed now."),
     "setup": ("soniqd.cli.database:setup", "Create the database, or bring its tables up to this release."),
     "migrate-status": ("soniqd.cli.database:migrate_status", "Show which migrations the database has."),
+    "doctor": ("soniqd.cli.doctor:doctor", "Examine the database, and tell what is wrong with it and what to do."),
     "enqueue": ("soniqd.cli.enqueue:enqueue", "Store a job by its task name."),
     "jobs": ("soniqd.cli.jobs:jobs", "List, show, explain, cancel and delete jobs."),
     "queues": ("soniqd.cli.queues:queues", "List, pause and resume queues."),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from soniqd.backends.memory.dead_letters import MemoryDeadLetters
 from soniqd.backends.memory.insight import MemoryInsight
@@ -16,6 +16,9 @@ from soniqd.backends.memory.workers import MemoryWorkers
 from soniqd.backends.protocol import Capabilities, Leadership, MigrationStatus, WakeUp, WakeUps
 from soniqd.backends.wakebox import WakeBox
 from soniqd.errors import UnsupportedByBackendError
+
+if TYPE_CHECKING:
+    from soniqd.model.checkup import Checkup
 
 
 class MemoryBackend(MemoryJobs, MemoryInsight, MemoryWorkers, MemoryDeadLetters, MemorySchedules):
@@ -41,6 +44,11 @@ class MemoryBackend(MemoryJobs, MemoryInsight, MemoryWorkers, MemoryDeadLetters,
     async def check_schema(self) -> None: ...
 
     async def connection_limits(self) -> None: ...
+
+    async def checkup(self) -> Checkup:
+        from soniqd.model.checkup import Checkup  # noqa: PLC0415 (no worker needs it)
+
+        return Checkup(self.location)
 
     async def setup(self) -> MigrationStatus:
         return MigrationStatus(applied=(), pending=())

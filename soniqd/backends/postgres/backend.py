@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from soniqd.backends.postgres import migrate
 from soniqd.backends.postgres.claim import PostgresClaim
@@ -20,6 +20,9 @@ from soniqd.backends.postgres.target import parse_target
 from soniqd.backends.postgres.wakeups import PostgresWakeUps
 from soniqd.backends.protocol import Capabilities, Leadership, MigrationStatus, WakeUps
 from soniqd.model.limits import ServerLimits
+
+if TYPE_CHECKING:
+    from soniqd.model.checkup import Checkup
 
 
 class PostgresBackend(
@@ -79,6 +82,16 @@ class PostgresBackend(
     async def connection_limits(self) -> ServerLimits | None:
         async with self._database.lend() as connection:
             return await read_limits(connection)
+
+    async def checkup(self) -> Checkup:
+        from soniqd.backends.postgres import checkup  # noqa: PLC0415 (no worker needs it)
+
+        await self.open()
+        wake_ups = await self.subscribe()
+        try:
+            return await checkup.look(self._database, listening=wake_ups.live)
+        finally:
+            await wake_ups.close()
 
     async def setup(self) -> MigrationStatus:
         return await migrate.setup(self._database)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from soniqd.backends.protocol import Capabilities, Leadership, MigrationStatus, WakeUps
 from soniqd.backends.sqlite.access import Access
@@ -20,6 +21,9 @@ from soniqd.backends.sqlite.leadership import FileLock
 from soniqd.backends.sqlite.schedules import SQLiteSchedules
 from soniqd.backends.sqlite.transaction import Transaction
 from soniqd.errors import ConfigurationError, UnsupportedByBackendError
+
+if TYPE_CHECKING:
+    from soniqd.model.checkup import Checkup
 
 _TABLES = (
     "soniq_jobs",
@@ -45,6 +49,7 @@ class SQLiteBackend(SQLiteJobs, SQLiteInsight, SQLiteDeadLetters, SQLiteSchedule
         if str(path) in ("", ":memory:"):
             raise ConfigurationError(f"cannot use {str(path)!r} as an SQLite file: jobs in memory are 'memory://'")
         self._access = Access(Path(path).absolute(), busy_timeout_s=busy_timeout_s, clock=clock)
+        self._busy_timeout_s = busy_timeout_s
         self._subscriptions: set[Subscription] = set()
         self._locks: set[FileLock] = set()
 
@@ -74,6 +79,17 @@ class SQLiteBackend(SQLiteJobs, SQLiteInsight, SQLiteDeadLetters, SQLiteSchedule
         await self._access.read(lambda db: check_schema(db, self._access.path))
 
     async def connection_limits(self) -> None: ...
+
+    async def checkup(self) -> Checkup:
+        from soniqd.backends.sqlite import checkup  # noqa: PLC0415 (no worker needs it)
+
+        wake_ups = await self.subscribe()
+        try:
+            wakes = wake_ups.live
+        finally:
+            await wake_ups.close()
+        path, busy_timeout_s = self._access.path, self._busy_timeout_s
+        return await asyncio.to_thread(checkup.look, path, wakes=wakes, busy_timeout_s=busy_timeout_s)
 
     async def setup(self) -> MigrationStatus:
         is_new = not _has_content(self._access.path)

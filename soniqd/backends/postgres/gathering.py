@@ -51,7 +51,7 @@ class Gatherer:
 
     def _go_on(self) -> None:
         """Give a lane that has become free to those who wait, in a task: no caller's cancelling may hurt the others."""
-        batch = []
+        batch: list[tuple[NewJob, asyncio.Future[None]]] = []
         while self._waiting and len(batch) < _LARGEST_BATCH:
             job, stored = self._waiting.popleft()
             if not stored.done():

@@ -63,7 +63,7 @@ class PostgresClaim:
             "tell_lanes": lookahead.is_busy and not goes_on,
             **(lookahead if goes_on else Lookahead()).parameters(),
         }
-        rows = await self._database.fetch(SQL["claim"], parameters)
+        rows = await self._database.fetch(SQL["claim"], parameters, rows="binary")
         taken = [row for row in rows if row[_ID] is not None]
         if not goes_on:
             lanes = [_place(row) for row in rows if row[_ID] is None and row[_LANES] is None]

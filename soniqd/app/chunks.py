@@ -1,8 +1,15 @@
-"""From items of any number to chunks of jobs, read as they are stored: a chunk at a time is held in memory."""
+"""From items of any number to chunks of jobs: the next chunk is made while one is stored, so two are in memory at most.
+
+Making a chunk takes turns with everything else in the event loop. An iterator that keeps the loop waiting is not read
+while a chunk is being stored: the database would give up on a transaction whose client does nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping
+from contextlib import aclosing
 from itertools import repeat
 from typing import Any
 
@@ -23,22 +30,106 @@ DedupKeys = Iterable[str | None] | Callable[[Any], str | None]
 """As many keys as there are items, or what tells an item's key."""
 
 
-async def chunks(recipe: Recipe, items: Items, dedup_keys: DedupKeys | None) -> AsyncGenerator[list[NewJob], None]:
-    """Make the jobs, chunk by chunk; raises InvalidArgumentsError with the ``index`` of the item."""
+_TURN = 250
+"""Items made in one turn: about a millisecond."""
+
+_SLOW_TURN_S = 0.05
+
+
+async def store_in_chunks(
+    recipe: Recipe,
+    items: Items,
+    dedup_keys: DedupKeys | None,
+    store: Callable[[list[NewJob]], Awaitable[list[str]]],
+    *,
+    ahead: bool,
+) -> list[str]:
+    """Make and store a job for each item; return what ``store`` answers, in order.
+
+    ``ahead`` makes a chunk while another one is being stored. Raises what ``items`` and ``store`` raise, and
+    InvalidArgumentsError with the ``index`` of the item and the number of jobs ``stored`` before.
+    """
+    storing = _Storing(store)
+    try:
+        async with aclosing(_chunks(recipe, items, dedup_keys, storing)) as made:
+            async for chunk, is_last in made:
+                await storing.add(chunk, ahead=ahead and not is_last)
+        await storing.finish()
+    except asyncio.CancelledError:
+        await storing.cancel()
+        raise
+    except InvalidArgumentsError as error:
+        await storing.finish()
+        error.context.setdefault("stored", len(storing.ids))
+        raise
+    except BaseException:
+        await storing.finish()
+        raise
+    return storing.ids
+
+
+class _Storing:
+    """Stores one chunk at a time."""
+
+    def __init__(self, store: Callable[[list[NewJob]], Awaitable[list[str]]]) -> None:
+        self._store = store
+        self._under_way: asyncio.Task[list[str]] | None = None
+        self.ids: list[str] = []
+
+    async def add(self, chunk: list[NewJob], *, ahead: bool) -> None:
+        """Store a chunk after the one before; with ``ahead``, return as soon as that has begun."""
+        await self.finish()
+        if not ahead:
+            self.ids += await self._store(chunk)
+            return
+        self._under_way = asyncio.create_task(self._run(chunk))
+        await asyncio.sleep(0)
+
+    async def finish(self) -> None:
+        """Wait for what is under way."""
+        task, self._under_way = self._under_way, None
+        if task is not None:
+            self.ids += await task
+
+    async def cancel(self) -> None:
+        """Leave what is under way."""
+        if self._under_way is not None:
+            self._under_way.cancel()
+            await asyncio.wait([self._under_way])
+
+    async def take_turns(self, began_s: float) -> None:
+        """Let others run; after a turn that was slow, until nothing is under way."""
+        if self._under_way is not None and time.monotonic() - began_s > _SLOW_TURN_S:
+            await asyncio.wait([self._under_way])
+        else:
+            await asyncio.sleep(0)
+
+    async def _run(self, chunk: list[NewJob]) -> list[str]:
+        return await self._store(chunk)
+
+
+async def _chunks(
+    recipe: Recipe, items: Items, dedup_keys: DedupKeys | None, storing: _Storing
+) -> AsyncGenerator[tuple[list[NewJob], bool], None]:
+    """Make the jobs, chunk by chunk, each with whether it is surely the last one."""
     if isinstance(items, Mapping | str):
         raise InvalidArgumentsError("cannot enqueue many: items must be an iterable of dicts, one for each job")
     chunk = _Chunk(recipe, dedup_keys)
     if isinstance(items, AsyncIterable):
         async for item in items:
             if chunk.add(item):
-                yield chunk.take()
+                yield chunk.take(), False
     else:
-        for item in items:
+        began_s = time.monotonic()
+        for count, item in enumerate(items, 1):
             if chunk.add(item):
-                yield chunk.take()
+                yield chunk.take(), False
+            if count % _TURN == 0:
+                await storing.take_turns(began_s)
+                began_s = time.monotonic()
     chunk.check_keys_used()
     if last := chunk.take():
-        yield last
+        yield last, True
 
 
 class _Chunk:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
 from typing import Any
 
-from soniqd.app.chunks import DedupKeys, Items, chunks
+from soniqd.app.chunks import DedupKeys, Items, store_in_chunks
 from soniqd.app.core import AppCore
 from soniqd.errors import InvalidArgumentsError, UnsupportedByBackendError
 from soniqd.model import NewJob
@@ -78,15 +77,9 @@ class Enqueueing(AppCore):
         """
         options = new_jobs.options(queue=queue, priority=priority, scheduled_at=scheduled_at, unique=unique)
         recipe = self._maker.recipe(target, options)
-        ids: list[str] = []
-        try:
-            async with aclosing(chunks(recipe, items, dedup_keys)) as made:
-                async for chunk in made:
-                    ids += await self._store(chunk, connection)
-        except InvalidArgumentsError as error:
-            error.context.setdefault("stored", len(ids))
-            raise
-        return ids
+        return await store_in_chunks(
+            recipe, items, dedup_keys, lambda chunk: self._store(chunk, connection), ahead=connection is None
+        )
 
     async def schedule(
         self,

@@ -67,18 +67,110 @@ async def test_no_jobs_at_all_are_no_call(app, backend):
     assert backend.calls == []
 
 
-async def test_many_jobs_are_read_and_stored_in_chunks(app, backend, monkeypatch):
+async def test_many_jobs_are_stored_in_chunks(app, backend, monkeypatch):
     monkeypatch.setattr(chunks, "CHUNK_JOBS", 4)
-    read_at: list[int] = []
+    assert len(await app.enqueue_many(app.send, ({"order_id": number} for number in range(10)))) == 10
+    assert backend.calls == [4, 4, 2]
+
+
+class Slow(Recording):
+    """Stores nothing until it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.let = asyncio.Event()
+
+    async def enqueue(self, jobs, *, connection=None):
+        self.calls.append(len(jobs))
+        await self.let.wait()
+        return await MemoryBackend.enqueue(self, jobs, connection=connection)
+
+
+@pytest.fixture
+async def slow(app, monkeypatch):
+    """Return the backend of the application, which waits; chunks are of four."""
+    monkeypatch.setattr(chunks, "CHUNK_JOBS", 4)
+    monkeypatch.setattr(chunks, "_TURN", 1)
+    backend = Slow()
+    app.use_backend(backend)
+    return backend
+
+
+async def some_turns():
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+async def test_one_chunk_is_made_while_another_is_stored_and_no_more(app, slow):
+    read: list[int] = []
 
     def items():
-        for number in range(10):
-            read_at.append(len(backend.calls))
+        for number in range(20):
+            read.append(number)
             yield {"order_id": number}
 
-    assert len(await app.enqueue_many(app.send, items())) == 10
-    assert backend.calls == [4, 4, 2]
-    assert read_at == [0, 0, 0, 0, 1, 1, 1, 1, 2, 2]
+    storing = asyncio.create_task(app.enqueue_many(app.send, items()))
+    await some_turns()
+    assert (len(read), slow.calls) == (8, [4])
+    slow.let.set()
+    assert len(await storing) == len(read) == 20
+
+
+async def test_an_iterator_that_keeps_the_loop_waiting_is_not_read_while_a_chunk_is_stored(app, slow, monkeypatch):
+    monkeypatch.setattr(chunks, "_SLOW_TURN_S", -1.0)
+    read: list[int] = []
+
+    def items():
+        for number in range(20):
+            read.append(number)
+            yield {"order_id": number}
+
+    storing = asyncio.create_task(app.enqueue_many(app.send, items()))
+    await some_turns()
+    assert (len(read), slow.calls) == (4, [4])
+    slow.let.set()
+    assert len(await storing) == 20
+
+
+async def test_cancelling_leaves_what_is_being_stored(app, slow):
+    storing = asyncio.create_task(app.enqueue_many(app.send, ({"order_id": number} for number in range(20))))
+    await some_turns()
+    storing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await storing
+    slow.let.set()
+    await some_turns()
+    assert (slow.calls, await app.list_jobs()) == ([4], [])
+
+
+async def test_cancelling_an_asynchronous_iterator_leaves_what_is_being_stored(app, slow):
+    async def items():
+        for number in range(4):
+            yield {"order_id": number}
+        await asyncio.Event().wait()
+
+    storing = asyncio.create_task(app.enqueue_many(app.send, items()))
+    await some_turns()
+    storing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await storing
+    slow.let.set()
+    await some_turns()
+    assert (slow.calls, await app.list_jobs()) == ([4], [])
+
+
+async def test_an_error_waits_for_what_is_being_stored(app, slow):
+    def items():
+        yield from ({"order_id": number} for number in range(6))
+        yield {}
+
+    storing = asyncio.create_task(app.enqueue_many(app.send, items()))
+    await some_turns()
+    assert not storing.done()
+    slow.let.set()
+    with pytest.raises(InvalidArgumentsError, match="item 6") as caught:
+        await storing
+    assert (caught.value.context["stored"], len(await app.list_jobs())) == (4, 4)
 
 
 async def test_a_chunk_is_bounded_in_bytes_too(app, backend, monkeypatch):

@@ -12,16 +12,19 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable
+from operator import itemgetter
 from typing import Any
 
 from soniqd.errors import ConfigurationError
 from soniqd.log import catalogue, emit
+from soniqd.queue.answers import is_awaitable
 from soniqd.queue.context import JobContext
 
 Handler = Callable[[JobContext], Awaitable[Any]]
 Middleware = Callable[[JobContext, Handler], Awaitable[Any]]
 
-_Hook = tuple[Callable[..., Any], Callable[[dict[str, Any]], Any]]
+_Hook = tuple[Callable[..., Any], Callable[[str, str, Any], Any]]
+"""A hook, and how it is called with all that its event offers."""
 
 
 class Hooks:
@@ -51,14 +54,14 @@ class Hooks:
             raise ConfigurationError(f"cannot add middleware {_name(middleware)}: it is not an async function")
         self.middleware.append(middleware)
 
-    async def run_before(self, job_name: str, job_id: str, args: dict[str, Any]) -> None:
-        await _run("before_job", self.before, {"job_name": job_name, "job_id": job_id, "args": args})
+    def run_before(self, job_name: str, job_id: str, args: dict[str, Any]) -> Awaitable[None]:
+        return _run("before_job", self.before, job_name, job_id, args)
 
-    async def run_after(self, job_name: str, job_id: str, result: Any) -> None:
-        await _run("after_job", self.after, {"job_name": job_name, "job_id": job_id, "result": result})
+    def run_after(self, job_name: str, job_id: str, result: Any) -> Awaitable[None]:
+        return _run("after_job", self.after, job_name, job_id, result)
 
-    async def run_error(self, job_name: str, job_id: str, error: BaseException | str) -> None:
-        await _run("on_error", self.error, {"job_name": job_name, "job_id": job_id, "error": error})
+    def run_error(self, job_name: str, job_id: str, error: BaseException | str) -> Awaitable[None]:
+        return _run("on_error", self.error, job_name, job_id, error)
 
     def wrap(self, handler: Handler) -> Handler:
         """Return the handler call inside all middleware; the handler itself when there is none."""
@@ -78,40 +81,68 @@ class _Link:
         return self._middleware(context, self._next)
 
 
-async def _run(event: str, hooks: list[_Hook], values: dict[str, Any]) -> None:
+async def _run(event: str, hooks: list[_Hook], job_name: str, job_id: str, value: Any) -> None:
     for hook, call in hooks:
         try:
-            answer = call(values)
-            if inspect.isawaitable(answer):
+            answer = call(job_name, job_id, value)
+            if is_awaitable(answer):
                 await answer
         except Exception as error:  # noqa: BLE001  a hook is the application's; the job is not to suffer from it
             emit(
                 catalogue.HOOK_FAILED,
                 exc_info=error,
                 hook=f"{event} {_name(hook)}",
-                job_id=values["job_id"],
-                job_name=values["job_name"],
+                job_id=job_id,
+                job_name=job_name,
                 error=f"{type(error).__name__}: {error}",
             )
 
 
-def _dispatch(hook: Callable[..., Any], offered: tuple[str, ...]) -> Callable[[dict[str, Any]], Any]:
+def _dispatch(hook: Callable[..., Any], offered: tuple[str, str, str]) -> Callable[[str, str, Any], Any]:
     if not callable(hook):
         raise ConfigurationError(f"cannot add hook {hook!r}: it is not callable")
-    parameters = inspect.signature(hook).parameters.values()
+    parameters = tuple(inspect.signature(hook).parameters.values())
     if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
-        return lambda values: hook(*[values[name] for name in offered])
+        return hook
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return lambda values: hook(**values)
+        return lambda *values: hook(**dict(zip(offered, values, strict=True)))
     taken = []
     for parameter in parameters:
         if parameter.name in offered and parameter.kind is not parameter.POSITIONAL_ONLY:
-            taken.append(parameter.name)
+            taken.append(parameter)
         elif parameter.default is parameter.empty:
             raise ConfigurationError(
                 f"cannot add hook {_name(hook)}: parameter {parameter.name!r} is none of {', '.join(offered)}"
             )
-    return lambda values: hook(**{name: values[name] for name in taken})
+    return _by_place(hook, parameters, taken, offered) or _by_name(hook, taken, offered)
+
+
+def _by_place(
+    hook: Callable[..., Any],
+    parameters: tuple[inspect.Parameter, ...],
+    taken: list[inspect.Parameter],
+    offered: tuple[str, str, str],
+) -> Callable[[str, str, Any], Any] | None:
+    """Call without keywords where the hook's first parameters are all that it takes."""
+    if list(parameters[: len(taken)]) != taken or any(one.kind is one.KEYWORD_ONLY for one in taken):
+        return None
+    places = [offered.index(parameter.name) for parameter in taken]
+    match places:
+        case [0, 1, 2]:
+            return hook
+        case []:
+            return lambda *_: hook()
+        case [place]:
+            return lambda *values: hook(values[place])
+    pick = itemgetter(*places)
+    return lambda *values: hook(*pick(values))
+
+
+def _by_name(
+    hook: Callable[..., Any], taken: list[inspect.Parameter], offered: tuple[str, str, str]
+) -> Callable[[str, str, Any], Any]:
+    places = [(parameter.name, offered.index(parameter.name)) for parameter in taken]
+    return lambda *values: hook(**{name: values[place] for name, place in places})
 
 
 def _name(code: Any) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any, Literal, Protocol
 
 from soniqd.log import catalogue, emit
+from soniqd.queue.answers import is_awaitable
 
 EndStatus = Literal["done", "failed", "dead_letter", "snoozed", "cancelled"]
 """``failed`` is followed by a retry; ``cancelled`` is a run that a drain cut short."""
@@ -46,32 +46,32 @@ class GuardedMetrics:
         self.active = not isinstance(sink, NullMetricsSink)
 
     async def job_started(self, *, job_id: str, job_name: str, queue: str, attempt: int) -> None:
-        await self._call("record_job_start", job_id=job_id, job_name=job_name, queue=queue, attempt=attempt)
+        try:
+            answer: Any = self._sink.record_job_start(job_id=job_id, job_name=job_name, queue=queue, attempt=attempt)
+            if is_awaitable(answer):
+                await answer
+        except Exception as error:  # noqa: BLE001  the sink is the application's, the job is not to suffer from it
+            _report("record_job_start", error, job_id=job_id, job_name=job_name)
 
     async def job_ended(
         self, *, job_id: str, job_name: str, queue: str, status: EndStatus, duration_s: float, error: str | None = None
     ) -> None:
-        await self._call(
-            "record_job_end",
-            job_id=job_id,
-            job_name=job_name,
-            queue=queue,
-            status=status,
-            duration_s=duration_s,
-            error=error,
-        )
-
-    async def _call(self, method: str, **fields: Any) -> None:
         try:
-            answer = getattr(self._sink, method)(**fields)
-            if inspect.isawaitable(answer):
-                await answer
-        except Exception as error:  # noqa: BLE001  the sink is the application's, the job is not to suffer from it
-            emit(
-                catalogue.METRICS_SINK_FAILED,
-                exc_info=error,
-                job_id=fields["job_id"],
-                job_name=fields["job_name"],
-                method=method,
-                error=f"{type(error).__name__}: {error}",
+            answer: Any = self._sink.record_job_end(
+                job_id=job_id, job_name=job_name, queue=queue, status=status, duration_s=duration_s, error=error
             )
+            if is_awaitable(answer):
+                await answer
+        except Exception as broken:  # noqa: BLE001  see above
+            _report("record_job_end", broken, job_id=job_id, job_name=job_name)
+
+
+def _report(method: str, error: Exception, *, job_id: str, job_name: str) -> None:
+    emit(
+        catalogue.METRICS_SINK_FAILED,
+        exc_info=error,
+        job_id=job_id,
+        job_name=job_name,
+        method=method,
+        error=f"{type(error).__name__}: {error}",
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,14 +88,14 @@ class _HooksByOwner(Hooks):
             self.error += hooks.error
             self.middleware += hooks.middleware
 
-    async def run_before(self, job_name: str, job_id: str, args: dict[str, Any]) -> None:
-        await self._by_task[job_name].run_before(job_name, job_id, args)
+    def run_before(self, job_name: str, job_id: str, args: dict[str, Any]) -> Awaitable[None]:
+        return self._by_task[job_name].run_before(job_name, job_id, args)
 
-    async def run_after(self, job_name: str, job_id: str, result: Any) -> None:
-        await self._by_task[job_name].run_after(job_name, job_id, result)
+    def run_after(self, job_name: str, job_id: str, result: Any) -> Awaitable[None]:
+        return self._by_task[job_name].run_after(job_name, job_id, result)
 
-    async def run_error(self, job_name: str, job_id: str, error: BaseException | str) -> None:
-        await self._by_task[job_name].run_error(job_name, job_id, error)
+    def run_error(self, job_name: str, job_id: str, error: BaseException | str) -> Awaitable[None]:
+        return self._by_task[job_name].run_error(job_name, job_id, error)
 
     def wrap(self, handler: Handler) -> Handler:
         async def wrapped(context: JobContext) -> Any:

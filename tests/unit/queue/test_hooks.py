@@ -131,3 +131,27 @@ async def test_middleware_may_be_an_object():
 def test_middleware_that_is_not_async_is_refused(middleware):
     with pytest.raises(ConfigurationError, match="not an async function"):
         Hooks().add_middleware(middleware)
+
+
+@pytest.mark.parametrize(
+    "hook",
+    [
+        "lambda job_name, job_id, args: heard(job_name, job_id, args)",
+        "lambda job_name, job_id: heard(job_name, job_id, 'args')",
+        "lambda args, job_id, job_name: heard(job_name, job_id, args)",
+        "lambda args, job_name='other': heard(job_name, 'id', args)",
+        "lambda *, job_id, args: heard('task', job_id, args)",
+        "lambda job_name, *, args: heard(job_name, 'id', args)",
+        "lambda mine=1, args=None: heard('task', 'id', args)",
+        "lambda args: heard('task', 'id', args)",
+        "lambda: heard('task', 'id', 'args')",
+        "lambda *values: heard(*values)",
+        "lambda **values: heard(**values)",
+    ],
+)
+async def test_each_form_of_hook_gets_what_it_asks_for(hook: str):
+    calls = []
+    hooks = Hooks()
+    hooks.add_before(eval(hook, {"heard": lambda job_name, job_id, args: calls.append((job_name, job_id, args))}))
+    await hooks.run_before("task", "id", "args")
+    assert calls == [("task", "id", "args")]

@@ -1,6 +1,6 @@
 # Everything happens in .venv, which the first target that needs it makes. PYTHON=... chooses another interpreter.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format deb clean
+.PHONY: help run test lint format bench bench-quick bench-peers deb clean
 SHELL := /bin/sh
 BIN := .venv/bin
 DEMO := etc/demo/soniq.toml
@@ -8,7 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
 help: ## show the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 run: .venv/.installed ## run the daemon in the foreground, on SQLite, with the demo jobs
 	@cat etc/demo/welcome.txt
@@ -29,6 +29,17 @@ lint: .venv/.developer ## check style, types, layers and spelling
 format: .venv/.developer ## format the code, and fix what can be fixed safely
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+bench: .venv/.installed ## measure for 15 minutes, beside peers if they are installed; report in build/bench
+	@.ci/install-postgres $(BIN)/python
+	$(BIN)/python -m tests.bench $(BENCH_ARGS)
+
+bench-quick: .venv/.installed ## measure for two minutes
+	@.ci/install-postgres $(BIN)/python
+	$(BIN)/python -m tests.bench --quick $(BENCH_ARGS)
+
+bench-peers: .venv/.installed ## install the peers to measure, in the user's cache folder
+	$(BIN)/python -m tests.bench.peers
 
 deb: .venv/.packager ## build the Debian package into dist/
 	$(BIN)/python packaging/build.py

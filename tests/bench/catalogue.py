@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.bench.scenario import Scenario
-from tests.bench.scenarios import backlog, bloat, crash, drain, enqueue, idle, lateness, latency, many, respawn
+from tests.bench.scenarios import backlog, bloat, crash, drain, enqueue, idle, latency, lateness, many, respawn
 
 SCENARIOS: tuple[Scenario, ...] = (
     drain.SCENARIO,

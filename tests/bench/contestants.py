@@ -106,7 +106,7 @@ class Contestant:
             tally.mkdir()
             command = [*self.program, "work", url, str(self.concurrency), str(tally)]
             processes = [
-                subprocess.Popen(
+                subprocess.Popen(  # noqa: ASYNC220  returns at once
                     command, cwd=ROOT, env=_environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log
                 )
                 for _ in range(workers)
@@ -122,7 +122,7 @@ class Contestant:
         await until(lambda: tally.count() >= jobs, f"{self.name} runs {jobs} jobs")
         ask = _sqlite_question if url.startswith("sqlite") else _postgres_question
         async with ask(url, self.left) as is_left:
-            while await is_left():
+            while await is_left():  # noqa: ASYNC110  another process
                 await asyncio.sleep(_LOOK_S)
             return time.monotonic_ns()
 

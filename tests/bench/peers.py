@@ -29,7 +29,7 @@ class Peer:
 
     @property
     def version(self) -> str:
-        return self.packages[0]
+        return self.packages[0].removeprefix(self.name).lstrip("=@")
 
     @property
     def is_installed(self) -> bool:

@@ -55,7 +55,7 @@ def _next(found: Sequence[Measured], left_s: float) -> Measured | None:
 async def _play_round(measured: Measured, bench: Bench, source: random.Random, end: float) -> None:
     began = time.monotonic()
     if not measured.cases:
-        measured.cases = measured.scenario.cases(bench)
+        measured.cases = tuple(measured.scenario.cases(bench))
     print(f"{measured.scenario.name}: round {measured.rounds + 1}, {end - began:.0f} s left", flush=True)
     for case in source.sample(list(measured.cases), k=len(measured.cases)):
         case_began = time.monotonic()

@@ -62,6 +62,14 @@ class BenchServer:
         finally:
             self._server.drop_database(_name(url))
 
+    def log_statements(self, url: str) -> None:
+        """From its next session on, each statement of a database counts."""
+        self._server.execute(f"ALTER DATABASE {_name(url)} SET log_statement = 'all'")
+
+    def logged_statements(self) -> int:
+        """Return how many statements were logged."""
+        return sum(map(self._server.log_text().count, ("LOG:  execute ", "LOG:  statement: ")))
+
     def close(self) -> None:
         self._server.close()
 

@@ -1,4 +1,4 @@
-"""soniqd beside gunicorn and supervisord, where they do the same thing: ``python -m tests.bench.supervisors [--rounds N]``.
+"""soniqd beside gunicorn and supervisord, where they do the same: ``python -m tests.bench.supervisors [--rounds N]``.
 
 ``restart``  a worker is killed with SIGKILL: until the next one has imported the application and is ready
 ``reload``   the application's code has changed: until every worker is a new one, and the fewest there were meanwhile

@@ -17,6 +17,7 @@ import importlib
 import json
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,9 @@ async def paced(driver: Any, url: str, count: str, every_s: str) -> dict[str, An
     return {"committed": committed}
 
 
+ASKED: dict[str, Callable[..., Awaitable[dict[str, Any]]]] = {"one": one, "many": many, "paced": paced}
+
+
 async def main(name: str, verb: str, url: str, *arguments: str) -> None:
     driver = importlib.import_module(f"tests.bench.drivers.{name}")
     match verb:
@@ -67,7 +71,7 @@ async def main(name: str, verb: str, url: str, *arguments: str) -> None:
 
             await driver.work(url, int(arguments[0]), Tally(Path(arguments[1])).tick)
         case _:
-            print(json.dumps(await {"one": one, "many": many, "paced": paced}[verb](driver, url, *arguments)))
+            print(json.dumps(await ASKED[verb](driver, url, *arguments)))
 
 
 if __name__ == "__main__":

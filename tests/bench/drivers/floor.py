@@ -25,7 +25,9 @@ CREATE TABLE floor_jobs (
 ) WITH (fillfactor = 80);
 CREATE INDEX floor_jobs_claim ON floor_jobs (priority, id) WHERE state = 0;
 """
-_ONE = "WITH new AS (INSERT INTO floor_jobs (payload) VALUES (%s) RETURNING id) SELECT id, pg_notify('floor', '') FROM new"
+_ONE = (
+    "WITH new AS (INSERT INTO floor_jobs (payload) VALUES (%s) RETURNING id) SELECT id, pg_notify('floor', '') FROM new"
+)
 _MANY = "INSERT INTO floor_jobs (payload) SELECT p::jsonb FROM unnest(%s::text[]) p"
 _CLAIM = """
 WITH best AS (

@@ -40,9 +40,7 @@ async def work(url: str, concurrency: int, tick: Callable[[int], None]) -> None:
 
 
 def _application(url: str, *, connections: int, tick: Callable[[int], None]) -> tuple[procrastinate.App, Any]:
-    app = procrastinate.App(
-        connector=procrastinate.PsycopgConnector(conninfo=url, min_size=1, max_size=connections)
-    )
+    app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=url, min_size=1, max_size=connections))
 
     @app.task(name="noop")
     async def noop(i: int) -> None:

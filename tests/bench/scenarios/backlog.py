@@ -18,7 +18,7 @@ _MEASURED = 9_000
 
 _COPIES = """
 INSERT INTO soniq_jobs (id, scheduled_at, {columns})
-SELECT (lpad(to_hex(number), 8, '0') || '-0000-7000-8000-000000000000')::uuid,
+SELECT (lpad(to_hex(number + {first}), 8, '0') || '-0000-7000-8000-000000000000')::uuid,
        CASE WHEN {later} THEN now() + interval '1 day' + number * interval '1 ms' END, {columns}
 FROM (SELECT * FROM soniq_jobs LIMIT 1) job CROSS JOIN generate_series(1, {count}) number
 """
@@ -27,9 +27,9 @@ FROM (SELECT * FROM soniq_jobs LIMIT 1) job CROSS JOIN generate_series(1, {count
 def cases(bench: Bench) -> Sequence[Case]:
     many = bench.size(1_000_000, 200_000)
     return [
-        _case(bench, f"{FEW:,} queued", queued=FEW, later=0),
-        _case(bench, f"{many:,} queued", queued=many, later=0),
-        _case(bench, f"{FEW:,} queued, {many:,} for later", queued=FEW, later=many),
+        _case(bench, "small", queued=FEW, later=0),
+        _case(bench, "large, queued", queued=many, later=0),
+        _case(bench, "large, for later", queued=FEW, later=many),
     ]
 
 
@@ -38,7 +38,8 @@ def _case(bench: Bench, name: str, *, queued: int, later: int) -> Case:
         async with _filled(bench.server, queued, later) as url, SONIQD.working(url, 1) as working:
             tally = working.tally
             await until(lambda: bool(tally.reached_ns(_MEASURED)), f"{_MEASURED} jobs start")
-            return {"jobs/s": _MEASURED / (tally.reached_ns(_MEASURED) - tally.first_ns()) * 1e9}
+            rate = _MEASURED / (tally.reached_ns(_MEASURED) - tally.first_ns()) * 1e9
+            return {"jobs/s": rate, "queued": queued, "for later": later}
 
     return Case(name, measure)
 
@@ -54,22 +55,22 @@ async def _filled(server: BenchServer, queued: int, later: int) -> AsyncIterator
             await app.enqueue("noop", args={"i": -1})
             await app.pause_queue("default")
         with psycopg.connect(template, autocommit=True) as connection:
-            for count, is_later in ((queued - 1, False), (later, True)):
-                _copy(connection, count, later=is_later)
+            _copy(connection, queued - 1, first=0, later=False)
+            _copy(connection, later, first=queued, later=True)
         server.keep_template(key, template)
     with server.copy_of(template) as url:
         yield url
 
 
-def _copy(connection: psycopg.Connection, count: int, *, later: bool) -> None:
+def _copy(connection: psycopg.Connection, count: int, *, first: int, later: bool) -> None:
     """Multiply the one job that there is; the library would take a minute for a million."""
     rows = connection.execute(
         "SELECT column_name FROM information_schema.columns WHERE table_name = 'soniq_jobs' "
         "AND table_schema = current_schema() AND column_name NOT IN ('id', 'seq', 'scheduled_at')"
     ).fetchall()
     columns = sql.SQL(", ").join(sql.Identifier(row[0]) for row in rows)
-    statement = sql.SQL(_COPIES).format(columns=columns, later=sql.Literal(later), count=sql.Literal(count))
-    connection.execute(statement)
+    numbers = {"first": sql.Literal(first), "count": sql.Literal(count), "later": sql.Literal(later)}
+    connection.execute(sql.SQL(_COPIES).format(columns=columns, **numbers))
 
 
 SCENARIO = Scenario(

@@ -57,7 +57,7 @@ async def _measure(url: str, *, fresh: int, held: int) -> Sample:
         "claim p99 ms, after a vacuum": quantile(settled, 0.99),
         "open / fresh": quantile(during, 0.99) / base,
         "after / fresh": quantile(after, 0.99) / base,
-        "jobs/s, while open": held / _seconds(during),
+        "jobs/s, while open": held / during.seconds,
         "table MiB, while open": bloated[0],
         "indexes MiB, while open": bloated[1],
         "table MiB, after": table,
@@ -97,10 +97,6 @@ async def _pass_through(backend: StorageBackend, worker_id: WorkerId, count: int
 
 def _job(number: int) -> NewJob:
     return NewJob(JobId(new_job_id()), "noop", json.dumps({"i": number}))
-
-
-def _seconds(timed: _Timed) -> float:
-    return timed.seconds
 
 
 def _sizes(url: str) -> tuple[float, float]:

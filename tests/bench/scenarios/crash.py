@@ -62,6 +62,6 @@ SCENARIO = Scenario(
     cases=cases,
     rounds=(2, 1),
     estimate_s=(40, 20),
-    note="From kill -9 until the job's handler starts in another worker; from the fork request until the next worker is "
-    "ready.",
+    note="From kill -9 until the job's handler starts in another worker; from the fork request until the next "
+    "worker is ready.",
 )

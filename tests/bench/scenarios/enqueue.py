@@ -45,7 +45,8 @@ SINGLE = Scenario(
     cases=single_cases,
     rounds=(4, 3),
     estimate_s=(40, 12),
-    note="One caller, who waits for each job to be durable. The psycopg loop inserts a row and notifies in a statement.",
+    note="One caller, who waits for each job to be durable. The psycopg loop inserts a row and notifies in one "
+    "statement.",
 )
 BULK = Scenario(
     name="bulk",

@@ -16,7 +16,8 @@ from tests.bench.scenario import Bench, Case, Sample, Scenario
 
 WORKERS = 4
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-_SETTLE_S = 4.0
+_SETTLE_S = 11.0
+"""An idle server process tells its statistics after ten seconds."""
 
 
 def cases(bench: Bench) -> Sequence[Case]:
@@ -30,21 +31,23 @@ def cases(bench: Bench) -> Sequence[Case]:
 
 
 async def idle(bench: Bench, contestant: Contestant) -> Sample:
-    """Look at workers that have run a job each and then nothing."""
+    """Look at workers that have had nothing to do, and at their memory again after a second of work."""
     async with contestant.database(bench.server) as url, contestant.working(url, WORKERS) as working:
-        await contestant.ask("one", url, 0.3)
         await asyncio.sleep(_SETTLE_S)
         pids = working.pids()
         with psycopg.connect(url, autocommit=True) as connection:
             before, cpu_s, began = _transactions(connection), _cpu_s(pids.values()), time.monotonic()
-            await asyncio.sleep(bench.size(20, 8))
+            await asyncio.sleep(bench.size(20, 5))
             seconds = time.monotonic() - began
             after, cpu_s = _transactions(connection), _cpu_s(pids.values()) - cpu_s
             connections = _connections(connection)
+        pss_mib = sum(smaps_mib(pid, "Pss") for pid in pids.values())
         workers = [private_mib(pid) for name, pid in pids.items() if name.startswith("worker")]
+        await contestant.ask("one", url, 1)
         return {
-            "PSS MiB": sum(smaps_mib(pid, "Pss") for pid in pids.values()),
+            "PSS MiB": pss_mib,
             "private MiB a worker": statistics.median(workers),
+            "PSS MiB after work": sum(smaps_mib(pid, "Pss") for pid in working.pids().values()),
             "transactions/s": (after - before - 1) / seconds,
             "connections": connections,
             "CPU %": 100 * cpu_s / seconds,
@@ -96,6 +99,6 @@ SCENARIO = Scenario(
     cases=cases,
     rounds=(2, 1),
     estimate_s=(200, 16),
-    note="soniqd's figures are those of the whole daemon: master, fork server, scheduler and workers. Private memory is "
-    "what a further worker costs. A connection that only measures is not counted.",
+    note="soniqd's figures are those of the whole daemon: master, fork server, scheduler and workers. Private memory "
+    "is what a further worker costs. A connection that only measures is not counted.",
 )

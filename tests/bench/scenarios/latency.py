@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 
 from tests.bench.contestants import SONIQD, SQLITE, Contestant, until
@@ -10,7 +9,6 @@ from tests.bench.distribution import quantile
 from tests.bench.scenario import Bench, Case, Sample, Scenario
 
 EVERY_S = 0.02
-_SETTLE_S = 2.0
 
 
 def cases(bench: Bench) -> Sequence[Case]:
@@ -32,11 +30,10 @@ async def latency(bench: Bench, contestant: Contestant, workers: int) -> Sample:
     async with contestant.database(bench.server) as url, contestant.working(url, workers) as working:
         await _is_awake(contestant, url, working.tally.count)
         committed = (await contestant.ask("paced", url, count, EVERY_S))["committed"]
-        await asyncio.sleep(_SETTLE_S)
-        started = [working.tally.started_ns(number) for number in range(count)]
-    delays_ms = [(at - done) / 1e6 for at, done in zip(started, committed, strict=True) if at]
-    if len(delays_ms) < count:
-        raise RuntimeError(f"{contestant.name} has not started {count - len(delays_ms)} of {count} jobs")
+        tally = working.tally
+        await until(lambda: all(map(tally.started_ns, range(count))), f"{contestant.name} starts all", patience_s=10)
+        started = [tally.started_ns(number) for number in range(count)]
+    delays_ms = [(at - done) / 1e6 for at, done in zip(started, committed, strict=True)]
     return {"p50 ms": quantile(delays_ms, 0.5), "p99 ms": quantile(delays_ms, 0.99), "max ms": max(delays_ms)}
 
 

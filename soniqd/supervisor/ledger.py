@@ -22,6 +22,7 @@ from soniqd.errors import DatabaseUnavailableError, SchemaError, SoniqError
 from soniqd.log import catalogue, emit
 from soniqd.log.redact import redact
 from soniqd.model import JobId, WorkerId
+from soniqd.policy.pruning import PRUNE_BATCH, next_prune_s
 from soniqd.policy.sweep import BeatRecord
 from soniqd.settings.daemon import DaemonSettings
 from soniqd.supervisor.leftovers import ForeignWorkers
@@ -91,6 +92,7 @@ class Ledger:
         self._release_asked = asyncio.Event()
         self._all_released = asyncio.Event()
         self._leftovers_asked = asyncio.Event()
+        self._prune_asked = asyncio.Event()
         self._foreign = ForeignWorkers(
             backend,
             current_identity(),
@@ -140,6 +142,7 @@ class Ledger:
             "release jobs": (self._release, self._release_asked),
             "settle leftovers": (self._settle_leftovers, self._leftovers_asked),
             "sweep": (self._sweep, None),
+            "prune": (self._prune, self._prune_asked),
         }
         self._tasks = [asyncio.create_task(self._repeat(name, *duty)) for name, duty in duties.items()]
 
@@ -297,8 +300,16 @@ class Ledger:
                 dead_lettered=len(report.released.dead_lettered),
             )
         if report.ran:
-            await self._backend.prune()
+            self._prune_asked.set()
         return self.times.sweep_interval_s * (0.9 + random() / 5)  # noqa: S311  hosts must not sweep in step
+
+    async def _prune(self) -> float | None:
+        """Delete a batch of what nobody needs; all of it in turns, after each sweep of this host."""
+        await self._reach()
+        began_s = time.monotonic()
+        report = await self._backend.prune(limit=PRUNE_BATCH)
+        self._note_up()
+        return next_prune_s(report.history, report.workers, report.ticks, took_s=time.monotonic() - began_s)
 
 
 async def _pause(pause_s: float | None, asked: asyncio.Event | None) -> None:

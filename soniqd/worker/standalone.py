@@ -22,6 +22,7 @@ from soniqd.errors import DatabaseError
 from soniqd.log import catalogue, emit
 from soniqd.log.redact import redact
 from soniqd.model import WorkerId
+from soniqd.policy.pruning import PRUNE_BATCH, next_prune_s
 from soniqd.worker.heartbeat import Heartbeat
 from soniqd.worker.worker import Worker
 
@@ -162,8 +163,17 @@ class _Surroundings:
             with _tolerated(self._worker, "sweep"):
                 if self._backend.capabilities.multi_process:
                     await self._sweep_once()
-                await self._backend.prune()
+                await self._prune(interval_s)
             await asyncio.sleep(interval_s * (0.9 + random.random() / 5))  # noqa: S311  keeps a fleet apart
+
+    async def _prune(self, for_s: float) -> None:
+        """Delete what nobody needs, batch by batch, for no longer than it is to the next sweep."""
+        end_s = time.monotonic() + for_s
+        rest_s: float | None = 0.0
+        while rest_s is not None and (began_s := time.monotonic()) < end_s:
+            report = await self._backend.prune(limit=PRUNE_BATCH)
+            rest_s = next_prune_s(report.history, report.workers, report.ticks, took_s=time.monotonic() - began_s)
+            await asyncio.sleep(rest_s or 0.0)
 
     async def _sweep_once(self) -> None:
         report = await self._backend.sweep(

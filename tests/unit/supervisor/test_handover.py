@@ -194,6 +194,7 @@ ELSEWHERE: dict[str, dict[str, str]] = {
         "_release_asked": "set by the releases",
         "_all_released": "set by the releases",
         "_leftovers_asked": "leftovers are settled at the start",
+        "_prune_asked": "a batch is deleted at the start",
         "_foreign": "leftovers are settled at the start",
         "_times": "of the settings",
         "_beats": "found out anew: nobody sweeps before",

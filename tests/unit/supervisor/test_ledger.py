@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from soniqd.backends import SweepReport
+from soniqd.backends import PruneReport, SweepReport
 from soniqd.backends.memory import MemoryBackend
 from soniqd.control.identity import current_identity, group_members
 from soniqd.errors import DatabaseError, DatabaseUnavailableError, SchemaError
@@ -298,6 +298,39 @@ async def test_nobody_is_swept_before_the_own_heartbeat_is_steady(host, monkeypa
     host.ledger.start()
     await eventually(lambda: swept_s)
     assert swept_s[0] >= 0.3
+
+
+async def test_what_nobody_needs_is_deleted_batch_by_batch_until_nothing_is_left(host, monkeypatch):
+    """One batch at each sweep let the history of a busy fleet grow for ever."""
+    monkeypatch.setattr("soniqd.policy.pruning.PRUNE_BATCH", 10)
+    monkeypatch.setattr("soniqd.supervisor.ledger.PRUNE_BATCH", 10)
+    host.ledger.times = replace(TIMES, sweep_interval_s=300)
+    expired = 95
+    batches: list[int] = []
+
+    async def prune(*, limit: int) -> PruneReport:
+        nonlocal expired
+        batches.append(min(limit, expired))
+        expired -= batches[-1]
+        return PruneReport(history=batches[-1])
+
+    monkeypatch.setattr(host.backend, "prune", prune)
+    host.ledger.start()
+    await eventually(lambda: expired == 0)
+    assert batches == [10] * 9 + [5]
+
+
+async def test_each_sweep_is_followed_by_a_deletion(host, monkeypatch):
+    pruned: list[int] = []
+
+    async def prune(*, limit: int) -> PruneReport:
+        pruned.append(limit)
+        return PruneReport()
+
+    monkeypatch.setattr(host.backend, "prune", prune)
+    monkeypatch.setattr("soniqd.policy.sweep.RECONNECT_S", 0.0)
+    host.ledger.start()
+    await eventually(lambda: len(pruned) > 2)
 
 
 # -- what is told of the database

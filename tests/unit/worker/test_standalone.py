@@ -11,7 +11,7 @@ from typing import cast
 
 import pytest
 
-from soniqd.backends import StorageBackend
+from soniqd.backends import PruneReport, StorageBackend
 from soniqd.backends.sqlite import SQLiteBackend
 from soniqd.model import JobId, NewJob, WorkerId
 from soniqd.queue.ids import new_job_id
@@ -239,6 +239,28 @@ async def test_lost_workers_are_swept_though_all_slots_are_busy(rig: Rig, sqlite
 
     await eventually(was_released)
     release.set()
+    stop.set()
+    await asyncio.wait_for(task, 5)
+
+
+async def test_a_lone_worker_deletes_batch_by_batch_what_nobody_needs(rig: Rig, monkeypatch):
+    monkeypatch.setattr("soniqd.policy.pruning.PRUNE_BATCH", 10)
+    monkeypatch.setattr("soniqd.worker.standalone.PRUNE_BATCH", 10)
+    monkeypatch.setattr("soniqd.policy.sweep.RECONNECT_S", 0.0)
+    expired = 95
+
+    async def prune(*, limit: int) -> PruneReport:
+        nonlocal expired
+        batch = min(limit, expired)
+        expired -= batch
+        return PruneReport(history=batch)
+
+    monkeypatch.setattr(rig.memory, "prune", prune)
+    stop = asyncio.Event()
+    options = StandaloneOptions(heartbeat_interval_s=0.02, sweep_interval_s=60)
+    rig.task(work)
+    task = stand_alone(rig, rig.worker(), stop=stop, options=options)
+    await eventually(lambda: expired == 0)
     stop.set()
     await asyncio.wait_for(task, 5)
 

@@ -81,6 +81,11 @@ LISTENER_LIVE = Event("listener_live", DEBUG, "the database tells of new jobs as
 LISTENER_LOST = Event(
     "listener_lost", WARNING, "the database tells of new jobs no longer, looking for them meanwhile: {error}"
 )
+LISTENER_DEAF = Event(
+    "listener_deaf",
+    WARNING,
+    "what the database tells does not arrive (a pooler in transaction mode?): looking for jobs every second instead",
+)
 
 # schedules (scheduler/)
 SCHEDULER_LEADS = Event("scheduler_leads", INFO, "this scheduler leads now: it fires what is due")

@@ -29,8 +29,13 @@ reuse generic plans; statements that look at whole tables ask for the planner's 
 
 **Servers.** PostgreSQL 14 and newer.
 
-**PgBouncer.** With ``?prepare_threshold=none`` in the URL nothing is prepared, and no session state is set: that suits
-transaction pooling. LISTEN and leadership need a direct connection there; a subscription notices that it is deaf.
+**PgBouncer.** A pooler shows in the process id that comes with a connection, which is none of the server's. Then
+nothing is prepared and no session state is set, leading is a lock of a transaction that stays open, and a subscription
+that is deaf looks for jobs by itself. So transaction pooling needs no setting; jobs start up to a second later. Plans
+are the planner's own there, so autovacuum's analyze matters more. In session mode LISTEN works; that sessions are
+whole, soniqd believes only with ``?prepare_threshold=2`` in the URL, and ``=none`` says that they never are. Tried: the
+listener's notification to itself as the proof, which PgBouncer passes with the answer of the very statement, so that
+the deaf took themselves for live; a session lock behind PgBouncer, which two schedulers held at once.
 """
 
 from soniqd.backends.postgres.backend import PostgresBackend

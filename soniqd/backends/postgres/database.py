@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, Literal, overload
 
 import psycopg
@@ -54,8 +55,16 @@ class Database:
         self._statement_timeout_s = statement_timeout_s
         self.deadlines = Deadlines(statement_timeout_s + _CLIENT_GRACE_S if statement_timeout_s > 0 else 0.0)
         self._connect_timeout_s = connect_timeout_s
+        self.pooled = False
+        """Whether the latest connection went to a pooler."""
         self._sizes = (min_size, max_size)
         self._pool = self._new_pool()
+
+    @property
+    def keeps_sessions(self) -> bool:
+        """Whether what a session is told lasts beyond a transaction: not behind a pooler, unless the URL says so."""
+        said = self.target.keeps_sessions
+        return not self.pooled if said is None else said
 
     async def open(self) -> None:
         """Connect; a database that was closed may be opened again."""
@@ -141,8 +150,9 @@ class Database:
         with translated("lend a connection"):
             connection = await self._pool.borrow()
         try:
-            with translated("prepare a connection for lending"):
-                await connection.execute(_free_planner(local=False))
+            if self.keeps_sessions:
+                with translated("prepare a connection for lending"):
+                    await connection.execute(_free_planner(local=False))
             yield connection
         finally:
             await self._take_back(connection)
@@ -151,7 +161,8 @@ class Database:
         """Open a connection beside the pool; raises psycopg's errors."""
         target = self.target if database is None else self.target.for_database(database)
         name = f"{target.parameters['application_name']} {purpose}"
-        return await self._connect(Target({**target.parameters, "application_name": name}, None, target.location))
+        named = {**target.parameters, "application_name": name}
+        return await self._connect(replace(target, parameters=named, prepare_threshold=None))
 
     async def _fetch_once(self, statement: Statement, parameters: Mapping[str, Any], rows: _Rows) -> list[Any]:
         connection = await self._pool.borrow()
@@ -170,7 +181,7 @@ class Database:
 
     async def _pooled(self) -> Connection:
         connection = await self._connect(self.target)
-        if self.target.prepare_threshold is None:
+        if not self.keeps_sessions:
             return connection
         try:
             await connection.execute(self._session_settings())
@@ -186,12 +197,24 @@ class Database:
                 connection = await psycopg.AsyncConnection.connect(autocommit=True, **target.parameters)
         except TimeoutError:
             raise psycopg.OperationalError(f"no connection within {self._connect_timeout_s:g} s") from None
-        connection.prepare_threshold = target.prepare_threshold
+        try:
+            await self._examine(connection)
+        except BaseException:
+            await connection.close()
+            raise
+        connection.prepare_threshold = target.prepare_threshold if self.keeps_sessions else None
+        return connection
+
+    async def _examine(self, connection: Connection) -> None:
+        """Refuse a server that is too old, and find out whether it is the server."""
         version = connection.info.server_version
         if version < _OLDEST_SERVER:
-            await connection.close()
             raise psycopg.NotSupportedError(f"the server is PostgreSQL {version // 10_000}, 14 or newer is needed")
-        return connection
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                self.pooled = await is_pooled(connection)
+        except TimeoutError:
+            raise psycopg.OperationalError(f"no answer within {self._connect_timeout_s:g} s") from None
 
     def _session_settings(self) -> bytes:
         timeout_ms = round(self._statement_timeout_s * 1000)
@@ -201,7 +224,7 @@ class Database:
     async def _take_back(self, connection: Connection) -> None:
         try:
             await self._roll_back(connection)
-            if not connection.closed and self.target.prepare_threshold is not None:
+            if not connection.closed and self.keeps_sessions:
                 await connection.execute(self._session_settings())
         except psycopg.Error:
             await connection.close()
@@ -233,6 +256,13 @@ class Transaction:
     async def fetch_dicts(self, statement: Statement, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
         with self._database.deadlines.watched(self.connection):
             return await execute(self.connection, statement, parameters, dict_row)
+
+
+async def is_pooled(connection: Connection) -> bool:
+    """Tell whether something between us and the server answers in its place: its process id is another one then."""
+    connection.prepare_threshold = None
+    cursor = await psycopg.AsyncCursor(connection).execute(b"SELECT pg_backend_pid()")
+    return await cursor.fetchone() != (connection.info.backend_pid,)
 
 
 async def execute(

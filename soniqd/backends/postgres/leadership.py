@@ -2,6 +2,11 @@
 
 PostgreSQL frees the lock when the session ends, so kill -9 of the holder frees it at once, and a lost host when the
 server's keepalives give up on it (about 15 s). The holder learns of a loss by asking.
+
+Behind a pooler a session is shared: a lock of its would be everybody's, and stay when we are gone. There the lock is
+that of a transaction which stays open for as long as it leads; the pooler keeps one of the server's connections for
+it, and ends the transaction when our connection ends. Between statements such a transaction has no snapshot, so it
+keeps no dead row from being removed.
 """
 
 from __future__ import annotations
@@ -13,6 +18,7 @@ import re
 import socket
 
 import psycopg
+from psycopg.pq import TransactionStatus
 
 from soniqd.backends.postgres.database import Database, execute
 from soniqd.backends.postgres.failure import translated
@@ -51,15 +57,26 @@ class PostgresLeadership:
         self._leading = leading
         self._key = advisory_key(f"leadership:{name}")
         self._connection: Connection | None = None
+        self._by_transaction = False
 
     async def acquire(self) -> bool:
         with translated("ask for the leadership"):
             try:
-                connection = await self._connect()
-                [(held,)] = await self._run(connection, "try_lead")
+                held = await self._try(await self._connect())
             except BaseException:
                 await self.release()
                 raise
+        return held
+
+    async def _try(self, connection: Connection) -> bool:
+        if not self._by_transaction:
+            [(held,)] = await self._run(connection, "try_lead")
+            return bool(held)
+        if connection.pgconn.transaction_status == TransactionStatus.IDLE:
+            await self._say(connection, b"BEGIN")
+        [(_, held)] = await self._run(connection, "try_lead_by_transaction")
+        if not held:
+            await self._say(connection, b"ROLLBACK")  # who only follows needs no connection of the server
         return bool(held)
 
     async def held(self) -> bool:
@@ -79,7 +96,10 @@ class PostgresLeadership:
             return
         with contextlib.suppress(psycopg.Error):
             # Said and not left to the end of the session, of which the server hears a little later.
-            await self._run(connection, "stop_leading")
+            if self._by_transaction:
+                await self._say(connection, b"ROLLBACK")
+            else:
+                await self._run(connection, "stop_leading")
         await connection.close()
 
     async def _connect(self) -> Connection:
@@ -88,9 +108,20 @@ class PostgresLeadership:
         if self._connection is None:
             self._connection = await self._database.connect(purpose=leader_name())
             self._leading.add(self)
-            await execute(self._connection, SQL["watch_leader"], {})
+            self._by_transaction = not self._database.keeps_sessions
+            if not self._by_transaction:
+                await execute(self._connection, SQL["watch_leader"], {})
         return self._connection
 
     async def _run(self, connection: Connection, name: str) -> list[tuple[object, ...]]:
+        parameters = {"key": self._key}
         with self._database.deadlines.watched(connection):
-            return await execute(connection, SQL[name], {"key": self._key})
+            if not self._by_transaction:
+                return await execute(connection, SQL[name], parameters)
+            # As one simple query: the extended protocol's portal would keep its snapshot until the next statement.
+            cursor = await psycopg.AsyncClientCursor(connection).execute(SQL[name].text, parameters)
+            return await cursor.fetchall()
+
+    async def _say(self, connection: Connection, command: bytes) -> None:
+        with self._database.deadlines.watched(connection):
+            await connection.execute(command)

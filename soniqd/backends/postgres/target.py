@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
@@ -31,11 +31,16 @@ _NEVER = ("none", "off", "disable", "0")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Connection parameters. ``prepare_threshold`` None: a pooler is in between that keeps no session state."""
+    """Connection parameters. ``prepare_threshold`` None: nothing is prepared.
+
+    ``keeps_sessions`` is what the URL says by its ``prepare_threshold``: sessions are whole if there is a number, a
+    pooler in transaction mode is in between if there is none. None: to be found out.
+    """
 
     parameters: Mapping[str, Any] = field(repr=False)
     prepare_threshold: int | None
     location: str
+    keeps_sessions: bool | None = None
 
     @property
     def database(self) -> str:
@@ -44,20 +49,21 @@ class Target:
         return str(name or self.parameters.get("user") or os.environ.get("PGUSER") or getpass.getuser())
 
     def for_database(self, name: str) -> Target:
-        return Target(MappingProxyType({**self.parameters, "dbname": name}), self.prepare_threshold, self.location)
+        return replace(self, parameters=MappingProxyType({**self.parameters, "dbname": name}))
 
 
 def parse_target(url: str, *, connect_timeout_s: float) -> Target:
     """Read a URL; raises ConfigurationError. What the URL says wins over our defaults."""
     _refuse_unescaped(url)
-    url, prepare_threshold = _split_threshold(url)
+    url, prepare_threshold, is_given = _split_threshold(url)
     try:
         given = conninfo_to_dict(url)
     except (psycopg.ProgrammingError, UnicodeError) as error:
         raise ConfigurationError(f"cannot use the database url: {_harmless(error, url)}") from None
     timeout_s = max(1, round(connect_timeout_s))
     parameters = {**_DEFAULTS, "connect_timeout": timeout_s, **given, "client_encoding": "utf8"}
-    return Target(MappingProxyType(parameters), prepare_threshold, _location(given))
+    keeps_sessions = prepare_threshold is not None if is_given else None
+    return Target(MappingProxyType(parameters), prepare_threshold, _location(given), keeps_sessions)
 
 
 def _refuse_unescaped(url: str) -> None:
@@ -69,14 +75,15 @@ def _refuse_unescaped(url: str) -> None:
         )
 
 
-def _split_threshold(url: str) -> tuple[str, int | None]:
+def _split_threshold(url: str) -> tuple[str, int | None, bool]:
+    """Return the URL without our own option, the option, and whether it was there."""
     base, question_mark, query = url.partition("?")
     pairs = parse_qsl(query, keep_blank_values=True) if question_mark else []
     given = [value for key, value in pairs if key == "prepare_threshold"]
     if not given:
-        return url, _PREPARE_AFTER
+        return url, _PREPARE_AFTER, False
     others = [(key, value) for key, value in pairs if key != "prepare_threshold"]
-    return f"{base}?{urlencode(others, quote_via=quote)}" if others else base, _threshold(given[-1])
+    return f"{base}?{urlencode(others, quote_via=quote)}" if others else base, _threshold(given[-1]), True
 
 
 def _threshold(value: str) -> int | None:

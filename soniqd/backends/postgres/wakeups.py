@@ -1,9 +1,13 @@
 """Hearing of claimable and due jobs: a LISTEN connection that heals itself and knows whether it hears.
 
-States: *deaf* (connecting, or waiting to try again) and *live*. A new connection listens, sends itself a notification
-on a channel of its own and is live only when that comes back: behind a pooler in transaction mode LISTEN succeeds and
-nothing ever arrives. While live, silence is ended by a round trip every now and then, with a deadline. Whenever it
-becomes live it says "look for yourself", since what was sent before was not heard.
+States: *away* (connecting, or waiting to try again), *deaf* and *live*. A new connection listens and is live only when
+it has heard a notification on a channel of its own: behind a pooler in transaction mode LISTEN succeeds and nothing
+ever arrives. Then it is deaf: it looks for jobs by itself (:mod:`~soniqd.backends.postgres.polling`), and tries to
+listen again every minute, since a pooler may go. While live, silence is ended by a round trip every now and then, with
+a deadline. Whenever it becomes live it says "look for yourself", since what was sent before was not heard.
+
+The proof has to come from another session where there is a pooler: what a session sends itself arrives with the end of
+the statement that sent it, even where a pooler then hands the session to somebody else.
 
 Producers of Soniq announce a job for later as they announce any job, without its time. So new jobs make the listener
 look up when the next one is due, at most every ``_LOOK_EVERY_S``, and it passes on what nobody has told.
@@ -26,18 +30,25 @@ from psycopg.pq import ConnStatus
 from soniqd.backends.postgres.database import Database, execute
 from soniqd.backends.postgres.deadline import shut
 from soniqd.backends.postgres.failure import reason_of
+from soniqd.backends.postgres.polling import Poller
 from soniqd.backends.postgres.pool import Connection
 from soniqd.backends.postgres.statements import SQL
 from soniqd.backends.protocol import WakeUp
 from soniqd.backends.wakebox import WakeBox
-from soniqd.log.catalogue import LISTENER_LIVE, LISTENER_LOST
+from soniqd.errors import DatabaseError
+from soniqd.log.catalogue import LISTENER_DEAF, LISTENER_LIVE, LISTENER_LOST
 from soniqd.log.event import emit
 
 NEW_JOB, DUE = "soniq_new_job", "soniq_due"
 _PROOF_EVERY_S = 20.0
 _PROOF_TIMEOUT_S = 5.0
 _LOOK_EVERY_S = 0.25
+_LISTEN_AGAIN_S = 60.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
+
+
+class _UnheardError(Exception):
+    """The database is there, and what it tells does not arrive."""
 
 
 class PostgresWakeUps:
@@ -55,6 +66,7 @@ class PostgresWakeUps:
         self._look_wanted = False
         self._looked_at = -math.inf
         self._task: asyncio.Task[None] | None = None
+        self._poller: Poller | None = None
 
     async def start(self) -> None:
         """Begin to listen and wait for the first attempt, so that a subscription that can be live is."""
@@ -76,6 +88,7 @@ class PostgresWakeUps:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+        await self._stop_polling()
         self._live = False
         self._box.interrupt()
 
@@ -84,7 +97,12 @@ class PostgresWakeUps:
         while True:
             try:
                 await self._listen_once(tried)
-            except (psycopg.Error, TimeoutError, OSError) as error:
+            except _UnheardError:
+                tried.set()
+                self._poll()
+                await asyncio.sleep(_LISTEN_AGAIN_S)
+                continue
+            except (psycopg.Error, DatabaseError, TimeoutError, OSError) as error:
                 failures = 1 if self._live else failures + 1
                 if self._live:
                     emit(LISTENER_LOST, error=reason_of(error))
@@ -101,6 +119,7 @@ class PostgresWakeUps:
             emit(LISTENER_LIVE)
             self._box.add()
             tried.set()
+            await self._stop_polling()
             while True:
                 if self._look_wanted and (wait_s := self._looked_at + _LOOK_EVERY_S - time.monotonic()) > 0:
                     await self._hear(connection, wait_s)
@@ -118,10 +137,35 @@ class PostgresWakeUps:
             for channel in (NEW_JOB, DUE, self._echo):
                 await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
             await self._prove(connection)
-            self._echoed = False
+        self._echoed = False
+        if self._database.pooled:
+            await self._database.fetch(SQL["echo"], {"channel": self._echo})
+        else:
             await execute(connection, SQL["echo"], {"channel": self._echo})
-            while not self._echoed:
-                await self._hear(connection, _PROOF_TIMEOUT_S)
+        try:
+            async with asyncio.timeout(_PROOF_TIMEOUT_S):
+                while not self._echoed:
+                    await self._hear(connection, _PROOF_TIMEOUT_S)
+        except TimeoutError:
+            await self._unsubscribe(connection)
+            raise _UnheardError from None
+
+    async def _unsubscribe(self, connection: Connection) -> None:
+        """Leave nothing behind in a session that a pooler hands to others."""
+        with contextlib.suppress(psycopg.Error, TimeoutError):
+            async with asyncio.timeout(_PROOF_TIMEOUT_S):
+                await connection.execute(b"UNLISTEN *")
+
+    def _poll(self) -> None:
+        if self._poller is None:
+            emit(LISTENER_DEAF)
+            self._poller = Poller(self._database, self._box, tell_due=self._tell_due)
+        self._live = False
+
+    async def _stop_polling(self) -> None:
+        poller, self._poller = self._poller, None
+        if poller is not None:
+            await poller.close()
 
     async def _prove(self, connection: Connection) -> None:
         """Make a round trip, and learn how far the database's clock is from ours."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import soniqd.backends.sqlite
+from soniqd.backends import JobFilter
 from soniqd.backends.sqlite import SQLiteBackend
 from soniqd.backends.sqlite.statements import migrations, statements
 from soniqd.backends.sqlite.transaction import Transaction
@@ -64,6 +66,7 @@ def test_every_migration_has_statements_in_order() -> None:
         ("next_priority", "soniq_jobs_claim (queue=? AND job_name=? AND priority>?)"),
         ("count_ready", "soniq_jobs_claim (queue=?)"),
         ("count_lane", "soniq_jobs_claim (queue=? AND job_name=?)"),
+        ("first_stored", "soniq_jobs_claim (queue=? AND job_name=? AND priority=?)"),
         ("ready_since", "soniq_jobs_claim (queue=? AND job_name=? AND priority=?)"),
     ],
 )
@@ -114,23 +117,112 @@ async def _instructions_of_a_claim(backend: SQLiteBackend, claimer: str) -> int:
     return count
 
 
+@pytest.mark.parametrize(
+    ("name", "plan"),
+    [
+        ("hot_jobs", "SCAN soniq_jobs"),
+        ("finished_jobs", "SCAN soniq_finished_jobs USING INDEX soniq_finished_jobs_created"),
+        ("dead_jobs", "SCAN soniq_dead_letter_jobs USING INDEX soniq_dead_letter_jobs_created"),
+    ],
+)
 @pytest.mark.parametrize("where", ["1", "status = 'done'", "queue = 'q'"])
-async def test_the_newest_jobs_are_found_without_sorting_them_all(backend: SQLiteBackend, where: str) -> None:
-    text = statements()["find_jobs"].replace("{where}", where)
-    parameters = {"limit": 10, "offset": 0}
-    plan = await backend._access.read(
-        lambda db: [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {text}", parameters)]
-    )
-    assert "SCAN soniq_finished_jobs USING INDEX soniq_finished_jobs_created" in plan
-    assert "SCAN soniq_dead_letter_jobs USING INDEX soniq_dead_letter_jobs_created" in plan
+async def test_the_newest_jobs_are_found_without_sorting_them_all(
+    backend: SQLiteBackend, name: str, plan: str, where: str
+) -> None:
+    assert await _plan_of_search(backend, name, where) == [plan]
 
 
-async def test_one_job_is_found_by_its_id(backend: SQLiteBackend) -> None:
-    text = statements()["find_jobs"].replace("{where}", "id = 'x'")
-    plan = await backend._access.read(
-        lambda db: [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {text}", {"limit": 1, "offset": 0})]
+async def test_held_jobs_are_found_by_their_index(backend: SQLiteBackend) -> None:
+    plan = await _plan_of_search(backend, "held_jobs", "status = 'processing' AND worker_id = 'w'")
+    assert "SEARCH soniq_jobs USING INDEX soniq_jobs_held (worker_id=?)" in plan
+
+
+@pytest.mark.parametrize("name", ["hot_jobs", "finished_jobs", "dead_jobs"])
+async def test_one_job_is_found_by_its_id(backend: SQLiteBackend, name: str) -> None:
+    [line] = await _plan_of_search(backend, name, "id = 'x'")
+    assert line.startswith("SEARCH")
+    assert "(id=?)" in line
+
+
+async def _plan_of_search(backend: SQLiteBackend, name: str, where: str) -> list[str]:
+    text = statements()[name].replace("{where}", where)
+    return await backend._access.read(
+        lambda db: [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {text}", {"most": 10})]
     )
-    assert len([line for line in plan if line.startswith("SEARCH") and "(id=?)" in line]) == 3, plan
+
+
+QUESTIONS: dict[str, Callable[[SQLiteBackend], Awaitable[Any]]] = {
+    "queue_stats": lambda backend: backend.queue_stats(),
+    "list_queues": lambda backend: backend.list_queues(),
+    "unclaimable_names": lambda backend: backend.unclaimable_names(),
+    "jobs": lambda backend: backend.list_jobs(JobFilter(limit=5)),
+    "jobs of a queue without any": lambda backend: backend.list_jobs(JobFilter(queue="empty", limit=5)),
+    "jobs of a status without any": lambda backend: backend.list_jobs(JobFilter(status="done", limit=5)),
+    "jobs that are held": lambda backend: backend.list_jobs(JobFilter(status="processing", limit=5)),
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS.values(), ids=QUESTIONS)
+async def test_a_backlog_does_not_make_a_question_dearer(backend: SQLiteBackend, question: Any) -> None:
+    await backend.enqueue([job() for _ in range(100)])
+    await claim(backend, await worker(backend), limit=20)
+    before = await _instructions_of(backend, question)
+    await backend.enqueue([job() for _ in range(5000)])
+    after = await _instructions_of(backend, question)
+    assert after <= before + 300, f"{before} before, {after} after"
+
+
+async def _instructions_of(backend: SQLiteBackend, question: Callable[[SQLiteBackend], Awaitable[Any]]) -> int:
+    count = 0
+
+    def tick() -> int:
+        nonlocal count
+        count += 1
+        return 0
+
+    await backend._access.read(lambda db: db.set_progress_handler(tick, 1))
+    await question(backend)
+    await backend._access.read(lambda db: db.set_progress_handler(None, 0))
+    return count
+
+
+async def test_pruning_lets_others_write_in_between(backend: SQLiteBackend) -> None:
+    await backend.enqueue([job() for _ in range(1200)])
+    claimer = await worker(backend)
+    await backend.complete([done(one, ttl_s=0.001) for one in await claim(backend, claimer, limit=1200)])
+    await asyncio.sleep(0.01)
+    pruning = asyncio.create_task(backend.prune())
+    other = asyncio.create_task(backend.enqueue([job()]))
+    await asyncio.wait([pruning, other], return_when=asyncio.FIRST_COMPLETED)
+    assert not pruning.done()
+    assert (await pruning).history == 1200
+    assert [row["total"] for row in await backend.queue_stats()] == [1]
+
+
+async def test_counts_of_queues_that_are_gone_are_forgotten(backend: SQLiteBackend) -> None:
+    [job_id] = await backend.enqueue([job()])
+    await backend.delete_job(job_id)
+    await backend.prune()
+    assert await backend._access.read(lambda db: db.execute("SELECT * FROM soniq_counts").fetchall()) == []
+
+
+async def test_a_file_of_an_older_release_gets_its_jobs_counted(tmp_path: Path, backend: SQLiteBackend) -> None:
+    counts = "SELECT * FROM soniq_counts ORDER BY queue, status"
+    await backend.enqueue([job(queue=queue) for queue in ("a", "a", "b")])
+    await claim(backend, await worker(backend), limit=1)
+    triggers = "SELECT name FROM sqlite_master WHERE type = 'trigger'"
+
+    def undo(tx: Transaction) -> list[Any]:
+        counted = tx.connection.execute(counts).fetchall()
+        for (name,) in tx.connection.execute(triggers).fetchall():
+            tx.connection.execute(f"DROP TRIGGER {name}")
+        tx.connection.execute("DROP TABLE soniq_counts")
+        tx.connection.execute("DELETE FROM soniq_migrations WHERE version = '0003_counts'")
+        return counted
+
+    before = await backend._access.write(undo)
+    assert (await backend.setup()).pending == ("0003_counts",)
+    assert await backend._access.read(lambda db: db.execute(counts).fetchall()) == before
 
 
 async def test_finished_jobs_leave_the_hot_table(backend: SQLiteBackend) -> None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
+from soniqd.backends.protocol import QueueRecord
 from soniqd.backends.records import from_epoch, read_defaults
-from soniqd.backends.sqlite.inspection import SQLiteInspection, rows
+from soniqd.backends.sqlite.inspection import SQLiteInspection, count_jobs, queue_stats, rows
 from soniqd.backends.sqlite.leadership import FileLock
 from soniqd.backends.sqlite.workers import SQLiteWorkers
 from soniqd.model import Backlog, JobFacts, JobId, LeaderRecord, QueueBacklog, TaskDefaults, WorkerId
@@ -33,6 +34,14 @@ class SQLiteInsight(SQLiteInspection, SQLiteWorkers):
     async def backlog(self) -> Backlog:
         now = self._access.now()
         return await self._access.read(lambda db: _backlog(db, now))
+
+    async def list_queues(self) -> list[QueueRecord]:
+        now = self._access.now()
+        return await self._access.read(lambda db: _list_queues(db, now))
+
+    async def unclaimable_names(self, *, limit: int = 50) -> Mapping[str, int]:
+        found = await self._access.read(lambda db: _unclaimable(db, _lanes(db, _queues(db)), _count_later(db)))
+        return dict(sorted(found.items(), key=lambda item: (-item[1], item[0]))[:limit])
 
     async def job_facts(self, job_id: JobId) -> JobFacts | None:
         record = await self.get_job(job_id)
@@ -69,20 +78,39 @@ class SQLiteInsight(SQLiteInspection, SQLiteWorkers):
         return await self._access.read(lambda _: FileLock(self._access.path, name).holder())
 
 
+def _list_queues(db: sqlite3.Connection, now: float) -> list[QueueRecord]:
+    counts = count_jobs(db)
+    paused = {row[0] for row in rows(db, "paused_queues")}
+    return [
+        QueueRecord(
+            name=queue,
+            paused=queue in paused,
+            stats=queue_stats(queue, counts.get(queue, Counter())),
+            oldest_queued_s=_oldest_s(db, queue, now),
+        )
+        for queue in sorted({*counts, *paused})
+    ]
+
+
+def _oldest_s(db: sqlite3.Connection, queue: str, now: float) -> float | None:
+    stored = [
+        _one(db, "first_stored", queue, name, priority)
+        for name in islice(_walk_names(db, queue), _MOST_NAMES)
+        for priority in islice(_walk_priorities(db, queue, name), _MOST_PRIORITIES)
+    ]
+    return max(0.0, now - min(stored)) if stored else None
+
+
 def _backlog(db: sqlite3.Connection, now: float) -> Backlog:
-    known = {row[0] for row in rows(db, "known_names")}
     paused = {row[0] for row in rows(db, "paused_queues")}
     held = Counter(dict(rows(db, "count_held")))
-    walked = list(islice(_walk_queues(db), _MOST_QUEUES))
-    lanes = [(queue, name) for queue in walked for name in islice(_walk_names(db, queue), _MOST_NAMES)][:_MOST_NAMES]
-    unknown_lanes = [(queue, name) for queue, name in lanes if name not in known]
+    walked = _queues(db)
+    lanes = _lanes(db, walked)
+    for_later = _count_later(db)
+    unknown = _unclaimable(db, lanes, for_later)
     later: Counter[str] = Counter()
-    unknown: Counter[str] = Counter()
-    for queue, name, count in rows(db, "count_later", (_COUNTED,)):
+    for queue, _, count in for_later:
         later[queue] += count
-        unknown[name] += 0 if name in known else count
-    for queue, name in unknown_lanes[:_MOST_UNKNOWN]:
-        unknown[name] += _one(db, "count_lane", queue, name, UNKNOWN_COUNTED_TO)
     oldest: dict[str, float] = {}
     for queue, name in lanes:
         oldest[queue] = min(oldest.get(queue, now), _ready_since(db, queue, name, now))
@@ -103,12 +131,36 @@ def _backlog(db: sqlite3.Connection, now: float) -> Backlog:
 
     return Backlog(
         queues=tuple(one(queue) for queue in sorted({*walked, *later, *held, *paused})),
-        unclaimable={name: min(count, UNKNOWN_COUNTED_TO) for name, count in sorted(unknown.items()) if count},
-        complete=len(walked) < _MOST_QUEUES
-        and len(lanes) < _MOST_NAMES
-        and len(unknown_lanes) <= _MOST_UNKNOWN
-        and not cut,
+        unclaimable=dict(sorted(unknown.items())),
+        complete=len(walked) < _MOST_QUEUES and len(lanes) < _MOST_NAMES and len(unknown) <= _MOST_UNKNOWN and not cut,
     )
+
+
+def _queues(db: sqlite3.Connection) -> list[str]:
+    return list(islice(_walk_queues(db), _MOST_QUEUES))
+
+
+def _lanes(db: sqlite3.Connection, queues: list[str]) -> list[tuple[str, str]]:
+    """Return the pairs of queue and task name that have claimable jobs."""
+    return [(queue, name) for queue in queues for name in islice(_walk_names(db, queue), _MOST_NAMES)][:_MOST_NAMES]
+
+
+def _count_later(db: sqlite3.Connection) -> list[tuple[str, str, int]]:
+    """Count the first jobs for later by queue and task name."""
+    return rows(db, "count_later", (_COUNTED,))
+
+
+def _unclaimable(
+    db: sqlite3.Connection, lanes: list[tuple[str, str]], later: list[tuple[str, str, int]]
+) -> dict[str, int]:
+    """Count the jobs of task names that no live worker knows, as far as that is to be known."""
+    known = {row[0] for row in rows(db, "known_names")}
+    found: Counter[str] = Counter()
+    for _, name, count in later:
+        found[name] += 0 if name in known else count
+    for queue, name in [lane for lane in lanes if lane[1] not in known][: _MOST_UNKNOWN + 1]:
+        found[name] += _one(db, "count_lane", queue, name, UNKNOWN_COUNTED_TO)
+    return {name: min(count, UNKNOWN_COUNTED_TO) for name, count in found.items() if count}
 
 
 def _walk_queues(db: sqlite3.Connection) -> Iterator[str]:

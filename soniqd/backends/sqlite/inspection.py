@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
-from soniqd.backends.protocol import JobFilter, QueueRecord
+from soniqd.backends.protocol import JobFilter
 from soniqd.backends.records import job_record
 from soniqd.backends.sqlite.access import Access
 from soniqd.backends.sqlite.statements import statements
@@ -22,7 +21,7 @@ class SQLiteInspection:
     _access: Access
 
     async def get_job(self, job_id: JobId) -> JobRecord | None:
-        found = await self._access.read(lambda db: _find_jobs(db, {"id": job_id}, limit=1, offset=0))
+        found = await self._access.read(lambda db: find_jobs(db, {"id": job_id}, most=1))
         return found[0] if found else None
 
     async def list_jobs(self, where: JobFilter) -> list[JobRecord]:
@@ -32,17 +31,13 @@ class SQLiteInspection:
             "job_name": where.name,
             "worker_id": where.worker_id,
         }
-        return await self._access.read(lambda db: _find_jobs(db, equal, limit=where.limit, offset=where.offset))
+        most = where.limit + where.offset
+        found = await self._access.read(lambda db: find_jobs(db, equal, most=most))
+        return found[where.offset : most]
 
     async def queue_stats(self) -> list[QueueStats]:
-        return await self._access.read(_queue_stats)
-
-    async def list_queues(self) -> list[QueueRecord]:
-        now = self._access.now()
-        return await self._access.read(lambda db: _list_queues(db, now))
-
-    async def unclaimable_names(self, *, limit: int = 50) -> Mapping[str, int]:
-        return await self._access.read(lambda db: dict(rows(db, "unclaimable_names", (limit,))))
+        counts = await self._access.read(count_jobs)
+        return [queue_stats(queue, counts[queue]) for queue in sorted(counts)]
 
 
 def rows(db: sqlite3.Connection, name: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[Any]:
@@ -64,49 +59,50 @@ def mappings(
     return [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
 
 
-def _find_jobs(db: sqlite3.Connection, equal: Mapping[str, str | None], *, limit: int, offset: int) -> list[JobRecord]:
+def find_jobs(db: sqlite3.Connection, equal: Mapping[str, str | None], *, most: int) -> list[JobRecord]:
+    """Return jobs wherever they are, newest first. Places that the counts show to hold none are not looked at."""
     given = {column: value for column, value in equal.items() if value is not None}
     conditions = [f"{column} = :{column}" for column in given]
-    found = mappings(db, "find_jobs", {**given, "limit": limit, "offset": offset}, where=conditions)
-    return [job_record(row) for row in found]
+    found: list[dict[str, Any]] = []
+    db.execute("BEGIN")  # a job that moves meanwhile is found once
+    try:
+        for name, count in _places(db, given):
+            found += mappings(db, name, {**given, "most": min(most, count)}, where=conditions)
+    finally:
+        db.execute("COMMIT")
+    found.sort(key=itemgetter("created_at", "seq"), reverse=True)
+    return [job_record(row) for row in found[:most]]
 
 
-def _queue_stats(db: sqlite3.Connection) -> list[QueueStats]:
-    return [_stats(queue, found.counts) for queue, found in _count(db).items()]
+def _places(db: sqlite3.Connection, given: Mapping[str, str]) -> Iterator[tuple[str, int]]:
+    """Name the statements that can find something, and how much that is at most."""
+    counts = count_jobs(db)
+    queues = [given["queue"]] if "queue" in given else list(counts)
+    holds = "worker_id" in given or given.get("status") == "processing"
+    for name, statuses in _STATUSES.items():
+        wanted = [status for status in statuses if given.get("status", status) == status]
+        count = sum(counts[queue][status] for queue in queues if queue in counts for status in wanted)
+        if count:
+            yield "held_jobs" if holds and name == "hot_jobs" else name, count
 
 
-def _list_queues(db: sqlite3.Connection, now: float) -> list[QueueRecord]:
-    found = _count(db)
-    paused = {row[0] for row in rows(db, "paused_queues")}
-    return [
-        _queue_record(name, found.get(name) or _Counted(), paused=name in paused, now=now)
-        for name in sorted(found.keys() | paused)
-    ]
+_STATUSES: dict[str, tuple[str, ...]] = {
+    "hot_jobs": ("queued", "processing"),
+    "finished_jobs": ("done", "cancelled"),
+    "dead_jobs": ("dead_letter",),
+}
 
 
-@dataclass(slots=True)
-class _Counted:
-    """One queue's jobs by status, and when the oldest claimable one was stored."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    oldest: float | None = None
-
-
-def _count(db: sqlite3.Connection) -> dict[str, _Counted]:
-    found: dict[str, _Counted] = {}
-    for queue, status, count, oldest in sorted(rows(db, "counts"), key=itemgetter(0)):
-        counted = found.setdefault(queue, _Counted())
-        counted.counts[status] += count
-        counted.oldest = oldest if counted.oldest is None else counted.oldest
+def count_jobs(db: sqlite3.Connection) -> dict[str, Counter[str]]:
+    """Return the counts of each queue by status."""
+    found: dict[str, Counter[str]] = {}
+    for queue, status, count in rows(db, "counts"):
+        found.setdefault(queue, Counter())[status] = count
     return found
 
 
-def _queue_record(name: str, counted: _Counted, *, paused: bool, now: float) -> QueueRecord:
-    age_s = None if counted.oldest is None else max(0.0, now - counted.oldest)
-    return QueueRecord(name, paused, _stats(name, counted.counts), age_s)
-
-
-def _stats(queue: str, counts: Counter[str]) -> QueueStats:
+def queue_stats(queue: str, counts: Counter[str]) -> QueueStats:
+    """Word the counts of one queue."""
     return QueueStats(
         queue=queue,
         total=counts.total(),

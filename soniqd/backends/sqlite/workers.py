@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from soniqd.backends.protocol import HostLeftovers, PruneReport, ReleaseCause, ReleaseReport, SweepReport
@@ -13,6 +14,8 @@ from soniqd.backends.sqlite.inspection import mappings
 from soniqd.backends.sqlite.outcomes import release_jobs_of
 from soniqd.backends.sqlite.transaction import Transaction, as_json
 from soniqd.model import JobId, ProcessIdentity, TaskDefaults, WorkerId, WorkerRecord, WorkerStatus
+
+_PRUNED_AT_ONCE = 500
 
 
 class SQLiteWorkers:
@@ -59,7 +62,19 @@ class SQLiteWorkers:
         )
 
     async def prune(self, *, limit: int = 10_000) -> PruneReport:
-        return await self._access.write(lambda tx: _prune(tx, limit))
+        """Delete in bites: other writers wait for each."""
+        total = PruneReport()
+        for start in range(0, limit, _PRUNED_AT_ONCE):
+            bite = min(_PRUNED_AT_ONCE, limit - start)
+            found = await self._access.write(partial(_prune, limit=bite))
+            total = PruneReport(
+                history=total.history + found.history,
+                workers=total.workers + found.workers,
+                ticks=total.ticks + found.ticks,
+            )
+            if max(found.history, found.workers, found.ticks) < bite:
+                break
+        return total
 
     async def _find_workers(self, where: Mapping[str, Any]) -> list[WorkerRecord]:
         parameters = {"now": self._access.now(), **where}
@@ -124,7 +139,8 @@ def _sweep(tx: Transaction, *, heartbeat_timeout_s: float, max_crashes: int) -> 
     return SweepReport(ran=True, workers=tuple(WorkerId(worker_id) for worker_id in silent), released=released)
 
 
-def _prune(tx: Transaction, limit: int) -> PruneReport:
+def _prune(tx: Transaction, *, limit: int) -> PruneReport:
+    tx.run("prune_counts")
     return PruneReport(
         history=tx.run("prune_finished", (tx.now, limit)).rowcount,
         workers=tx.run("prune_workers", (tx.now - STOPPED_WORKER_KEPT_S, limit)).rowcount,

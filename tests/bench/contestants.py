@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -166,7 +166,10 @@ class Ours(Contestant):
             environ = {"BENCH_TALLY": str(folder / "tally"), "PYTHONPATH": str(ROOT)}
             daemon = Daemon(folder, database_url=url, environ=environ)
             daemon.write_config(**tables)
-            async with daemon:
+            async with AsyncExitStack() as stack:
+                stack.push_async_exit(daemon)
+                daemon.start()
+                await daemon.ready()
                 yield Working(Reader(folder / "tally"), lambda: _processes(daemon)), daemon
 
 

@@ -86,9 +86,9 @@ def _introduction(around: Surroundings) -> str:
     absent = f"<p>Not installed, so not measured: {escape(', '.join(around.absent))}.</p>" if around.absent else ""
     return (
         f"<p>{escape(around.began)}, {escape(around.mode)}, {around.minutes:.1f} minutes. {escape(said)}.</p>{absent}"
-        "<p>Cases are measured in turns, in random order, round after round. Figures are medians over the rounds with "
-        "the least and the most; a ratio is the median of the ratios within each round. Compare within one run only: "
-        "machines differ and have slow and fast hours.</p>"
+        "<p>Cases are measured in turns, round after round, forth and back. Figures are medians over the rounds with "
+        "the least and the most; a ratio is the median of the ratios within each round, of two that were measured one "
+        "after the other. Compare within one run only: machines differ, and have slow and fast hours.</p>"
     )
 
 
@@ -120,6 +120,8 @@ def _scenario(measured: Measured) -> str:
 
 
 def _rounds(measured: Measured) -> str:
+    if not measured.wanted:
+        return "Only in the full form."
     if not measured.rounds:
         return "Left out: there was no time."
     plural = "s" if measured.rounds > 1 else ""

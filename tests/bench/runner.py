@@ -6,7 +6,6 @@ have the smallest part of theirs; one that would not end in time gets none.
 
 from __future__ import annotations
 
-import random
 import time
 import traceback
 from collections.abc import Sequence
@@ -41,23 +40,24 @@ async def run(scenarios: Sequence[Scenario], bench: Bench, budget_s: float) -> l
     end = time.monotonic() + budget_s
     index = 1 if bench.quick else 0
     found = [Measured(it, wanted=it.rounds[index], expected_s=it.estimate_s[index]) for it in scenarios]
-    source = random.Random(0)
-    while (next_one := _next(found, end - time.monotonic())) is not None:
-        await _play_round(next_one, bench, source, end)
+    while (next_one := next_scenario(found, end - time.monotonic())) is not None:
+        await _play_round(next_one, bench, end)
     return found
 
 
-def _next(found: Sequence[Measured], left_s: float) -> Measured | None:
+def next_scenario(found: Sequence[Measured], left_s: float) -> Measured | None:
+    """Choose whose round comes next; None if no further one would end in time."""
     able = [it for it in found if it.rounds < it.wanted and it.expected_s * _MARGIN <= left_s]
     return min(able, key=lambda it: it.rounds / it.wanted, default=None)
 
 
-async def _play_round(measured: Measured, bench: Bench, source: random.Random, end: float) -> None:
+async def _play_round(measured: Measured, bench: Bench, end: float) -> None:
+    """Measure each case once: forth in one round and back in the next, so that neighbours are fair to each other."""
     began = time.monotonic()
     if not measured.cases:
         measured.cases = tuple(measured.scenario.cases(bench))
     print(f"{measured.scenario.name}: round {measured.rounds + 1}, {end - began:.0f} s left", flush=True)
-    for case in source.sample(list(measured.cases), k=len(measured.cases)):
+    for case in measured.cases if measured.rounds % 2 == 0 else reversed(measured.cases):
         case_began = time.monotonic()
         try:
             sample: dict[str, float] | None = dict(await case.measure())

@@ -1,4 +1,7 @@
-"""What a scenario is: cases that are measured in turns, round after round, and what they are measured with."""
+"""What a scenario is: cases that are measured in turns, round after round, and what they are measured with.
+
+Cases that are compared stand beside each other, so that little time lies between them.
+"""
 
 from __future__ import annotations
 

@@ -79,6 +79,6 @@ SCENARIO = Scenario(
     figure="jobs/s",
     cases=cases,
     rounds=(4, 2),
-    estimate_s=(70, 25),
+    estimate_s=(70, 15),
     note=f"The rate of the first {_MEASURED:,} jobs that one worker starts.",
 )

@@ -115,6 +115,6 @@ SCENARIO = Scenario(
     figure="open / fresh",
     cases=cases,
     rounds=(2, 1),
-    estimate_s=(80, 20),
+    estimate_s=(80, 8),
     note=f"Claims of {BATCH}, {CHUNK:,} jobs queued at a time, the database's own autovacuum.",
 )

@@ -14,13 +14,13 @@ LOOP_OF_100 = replace(FLOOR, name="psycopg loop of 100", concurrency=100)
 
 
 def cases(bench: Bench) -> Sequence[Case]:
-    alone: list[Contestant] = [SONIQD, DROPPED, EVERYTHING, FLOOR]
-    alone += [SQLITE, *bench.peer("graphile-worker")] if bench.quick else [LOOP_OF_100, SQLITE, *bench.peers]
-    together: list[Contestant] = [SONIQD, *(bench.peer("graphile-worker") if bench.quick else bench.peers)]
+    fastest = bench.peer("graphile-worker")
+    others = [] if bench.quick else [peer for peer in bench.peers if peer not in fastest]
+    alone = [FLOOR, EVERYTHING, SONIQD, *fastest, DROPPED, *([] if bench.quick else [LOOP_OF_100]), SQLITE, *others]
     found = [_case(bench, contestant, 1) for contestant in alone]
-    found += [_case(bench, contestant, 2) for contestant in together]
+    found += [_case(bench, contestant, 2) for contestant in (SONIQD, *fastest, *others)]
     if not bench.quick:
-        found += [_case(bench, contestant, 4) for contestant in (SONIQD, *bench.peer("graphile-worker"))]
+        found += [_case(bench, contestant, 4) for contestant in (SONIQD, *fastest)]
     return found
 
 

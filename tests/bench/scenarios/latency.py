@@ -26,7 +26,7 @@ def _case(bench: Bench, contestant: Contestant, workers: int) -> Case:
 
 async def latency(bench: Bench, contestant: Contestant, workers: int) -> Sample:
     """Enqueue from one process, and wait in others."""
-    count = bench.size(500, 150)
+    count = bench.size(500, 100)
     async with contestant.database(bench.server) as url, contestant.working(url, workers) as working:
         await _is_awake(contestant, url, working.tally.count)
         committed = (await contestant.ask("paced", url, count, EVERY_S))["committed"]
@@ -49,6 +49,6 @@ SCENARIO = Scenario(
     figure="p50 ms",
     cases=cases,
     rounds=(3, 2),
-    estimate_s=(130, 40),
+    estimate_s=(130, 20),
     note="One job every 20 ms, enqueued by another process; the workers have nothing else to do.",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 from soniqd.backends.sqlite.transaction import Transaction, as_json
@@ -11,41 +12,42 @@ from soniqd.model import JobId, NewJob
 
 def store_jobs(tx: Transaction, jobs: Sequence[NewJob]) -> list[tuple[JobId, bool]]:
     """Store jobs in order; return for each the id that stands for it, and whether it was stored now."""
-    stored = tx.run_rows("insert_jobs", [_row(job, tx.now) for job in jobs])
+    stored = tx.run_rows("insert_jobs", _rows(jobs, tx.now))
     if stored == len(jobs):
-        answers = [(job.id, True) for job in jobs]
-    else:
-        found = frozenset(tx.array("stored_ids", (as_json([job.id for job in jobs]),)))
-        answers = [(job.id, True) if job.id in found else (_twin(tx, job), False) for job in jobs]
-    _announce(tx, [job for job, (_, new) in zip(jobs, answers, strict=True) if new])
-    return answers
+        _announce(tx, jobs)
+        return [(job.id, True) for job in jobs]
+    found = frozenset(tx.array("stored_ids", (as_json([job.id for job in jobs]),)))
+    _announce(tx, [job for job in jobs if job.id in found])
+    return [(job.id, True) if job.id in found else (_twin(tx, job), False) for job in jobs]
 
 
-def _row(job: NewJob, now: float) -> tuple[Any, ...]:
-    due_at = _due_at(job, now)
-    is_later = due_at is not None and due_at > now
-    return (
-        job.id,
-        job.name,
-        job.args_json,
-        job.args_hash,
-        job.queue,
-        job.priority,
-        job.max_attempts,
-        job.unique,
-        job.dedup_key,
-        due_at if is_later else None,
-        None if is_later else due_at,
-        job.producer_id,
-        now,
-        now,
-    )
+def _rows(jobs: Sequence[NewJob], now: float) -> list[tuple[Any, ...]]:
+    at_once = (None, None, now, now)
+    return [_fields(job) + (at_once if _is_for_now(job) else (*_times(job, now), now, now)) for job in jobs]
 
 
-def _due_at(job: NewJob, now: float) -> float | None:
-    if job.run_at is not None:
-        return job.run_at.timestamp()
-    return None if job.delay_s is None else now + job.delay_s
+_fields = attrgetter(
+    "id",
+    "name",
+    "args_json",
+    "args_hash",
+    "queue",
+    "priority",
+    "max_attempts",
+    "unique",
+    "dedup_key",
+    "producer_id",
+)
+
+
+def _is_for_now(job: NewJob) -> bool:
+    return job.run_at is None and job.delay_s is None
+
+
+def _times(job: NewJob, now: float) -> tuple[float | None, float | None]:
+    """Return scheduled_at, for a job whose time is to come, or else due_at."""
+    due_at = job.run_at.timestamp() if job.run_at is not None else now + (job.delay_s or 0.0)
+    return (due_at, None) if due_at > now else (None, due_at)
 
 
 def _twin(tx: Transaction, job: NewJob) -> JobId:
@@ -57,8 +59,8 @@ def _twin(tx: Transaction, job: NewJob) -> JobId:
 
 def _announce(tx: Transaction, jobs: Sequence[NewJob]) -> None:
     for job in jobs:
-        due_at = _due_at(job, tx.now)
-        if due_at is not None and due_at > tx.now:
-            tx.wake_later(due_at)
-        else:
+        scheduled_at = None if _is_for_now(job) else _times(job, tx.now)[0]
+        if scheduled_at is None:
             tx.wake(job.queue)
+        else:
+            tx.wake_later(scheduled_at)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from soniqd.backends.sqlite.statements import statements, with_rows
 
-_LARGEST_CHUNK = 512
+_LARGEST_CHUNK = 2048
+"""SQLite takes 32766 parameters in one statement (sqlite.org/limits.html): rows have up to 15 each."""
 
 
 class Transaction:
@@ -36,15 +38,15 @@ class Transaction:
     def run_rows(self, name: str, rows: Sequence[tuple[Any, ...]]) -> int:
         """Run a statement with ``{rows}`` over all rows in few steps; return how many it changed.
 
-        Chunks have the sizes 512, 256, ... 1, so that few different statements have to be prepared.
+        Chunks have the sizes 2048, 1024, ... 1, so that few different statements have to be prepared.
         """
         changed, start, size = 0, 0, _LARGEST_CHUNK
         while start < len(rows):
             while size > len(rows) - start:
                 size //= 2
             chunk = rows[start : start + size]
-            flat = [value for row in chunk for value in row]
-            changed += self.connection.execute(with_rows(name, rows=size, width=len(rows[0])), flat).rowcount
+            values = list(chain.from_iterable(chunk))
+            changed += self.connection.execute(with_rows(name, rows=size, width=len(rows[0])), values).rowcount
             start += size
         return changed
 

@@ -1,6 +1,6 @@
 -- :insert_jobs Store jobs; one whose id or key is taken is left out.
 INSERT INTO soniq_jobs (id, job_name, args, args_hash, queue, priority, max_attempts, unique_job, dedup_key,
-                        scheduled_at, due_at, producer_id, created_at, updated_at)
+                        producer_id, scheduled_at, due_at, created_at, updated_at)
 VALUES {rows}
 ON CONFLICT DO NOTHING
 

@@ -173,6 +173,8 @@ def _complaints(answer: dict[str, Any]) -> list[tuple[str, Tone]]:
         found.append((f"! the database is {answer['database']}: nothing is claimed until it is back", "bad"))
     if problem := (answer.get("connections") or {}).get("problem"):
         found.append((f"! the database server may run out of connections: {problem}", "bad"))
+    if answer.get("hears_wake_ups") is False and answer["database"] == "up":
+        found.append(("! what the database tells does not arrive, jobs start later: soniqctl doctor", "warn"))
     failure = (answer.get("last_reload") or {}).get("error")
     if failure:
         found.append((f"! the last reload failed, generation {answer['generation']} goes on: {failure}", "bad"))

@@ -84,6 +84,7 @@ class Commands:
             "groups": self._groups(),
             "pending_releases": master.ledger.pending_releases,
             "connections": master.budget.state(),
+            "hears_wake_ups": master.waker.hears,
             "followers": master.tap.followers + master.ring.followers,
             "last_reload": _reload_as_json(master.reloads.last),
             "upgrades": master.upgrades,

@@ -1,9 +1,9 @@
 """Waking workers of this host when there is something to claim, without waking all of them for one job.
 
 The master holds the host's one subscription. A wake-up for a queue goes to one idle worker that serves it; a woken
-worker whose claim came back full says so (``More``), and the next idle one is woken: so as many wake as there is work
-for. Jobs stored for later are promoted by the master when the earliest of them is due. Workers also look by themselves
-at their poll interval, so that a lost wake-up costs time and nothing else.
+worker whose claim came back full says so (``More``), and the next idle one that serves its queues is woken: so as many
+wake as there is work for. Jobs stored for later are promoted by the master when the earliest of them is due. Workers
+also look by themselves at their poll interval, so that a lost wake-up costs time and nothing else.
 """
 
 from __future__ import annotations
@@ -33,6 +33,10 @@ class Sleeper:
     free: int
     in_flight: int
 
+    def covers(self, queues: tuple[str, ...]) -> bool:
+        """Whether it serves all of these queues, which are all there are if there is none."""
+        return not self.queues or (bool(queues) and set(queues) <= set(self.queues))
+
 
 def choose_sleeper(sleepers: Iterable[Sleeper], queue: str | None, recently_woken: dict[str, float]) -> str | None:
     """Choose whom to wake: serves the queue, has room, is the least busy, and was woken the longest ago."""
@@ -58,6 +62,11 @@ class Waker:
         self._tasks: list[asyncio.Task[None]] = []
         self._wake_ups: WakeUps | None = None
 
+    @property
+    def hears(self) -> bool | None:
+        """Whether the database's wake-ups arrive; None before the first attempt to listen."""
+        return None if self._wake_ups is None else self._wake_ups.live
+
     def start(self) -> None:
         """Begin to listen and to watch the clock; also again, after both were stopped."""
         self._due_s = 0.0
@@ -72,8 +81,14 @@ class Waker:
             await self._wake_ups.close()
 
     def more(self, worker_id: str) -> None:
-        """A worker's claim came back full: wake another one."""
-        self._wake_one(None, but=worker_id)
+        """A worker's claim came back full: wake another one for all of its queues, or else one for each."""
+        everybody = self._sleepers()
+        queues = next((sleeper.queues for sleeper in everybody if sleeper.worker_id == worker_id), ())
+        others = [sleeper for sleeper in everybody if sleeper.worker_id != worker_id]
+        if self._wake_among([sleeper for sleeper in others if sleeper.covers(queues)], None):
+            return
+        for queue in queues or (None,):
+            self._wake_among(others, queue)
 
     def announce(self, wake_up: WakeUp) -> None:
         """Act on one wake-up."""
@@ -85,13 +100,18 @@ class Waker:
         else:
             self._wake_one(wake_up.queue)
 
-    def _wake_one(self, queue: str | None, *, but: str | None = None) -> None:
-        sleepers = [sleeper for sleeper in self._sleepers() if sleeper.worker_id != but]
+    def _wake_one(self, queue: str | None) -> None:
+        sleepers = self._sleepers()
+        self._woken = {s.worker_id: self._woken.get(s.worker_id, 0.0) for s in sleepers}
+        self._wake_among(sleepers, queue)
+
+    def _wake_among(self, sleepers: list[Sleeper], queue: str | None) -> bool:
         chosen = choose_sleeper(sleepers, queue, self._woken)
-        if chosen is not None:
-            self._woken = {s.worker_id: self._woken.get(s.worker_id, 0.0) for s in sleepers}
-            self._woken[chosen] = time.monotonic()
-            self._wake(chosen)
+        if chosen is None:
+            return False
+        self._woken[chosen] = time.monotonic()
+        self._wake(chosen)
+        return True
 
     def _expect_due(self, due_s: float) -> None:
         if self._due_s is None or due_s < self._due_s:

@@ -115,6 +115,7 @@ def test_status_as_json_is_what_the_master_said(running, soniqctl, arguments):
             "! mail is drained: soniqctl resume mail lets it claim again",
         ),
         ({"pending_releases": 2}, "! jobs of 2 dead workers wait for the database to be requeued"),
+        ({"hears_wake_ups": False}, "! what the database tells does not arrive, jobs start later: soniqctl doctor"),
     ],
 )
 def test_status_says_first_what_is_wrong(running, soniqctl, change, complaint):

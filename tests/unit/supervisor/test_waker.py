@@ -145,3 +145,17 @@ async def test_what_is_announced_while_promotion_is_under_way_is_not_forgotten(b
         await eventually(lambda: len(calls) >= 2, timeout_s=5)
     finally:
         await waker.close()
+
+
+async def test_company_serves_the_same_queues(backend):
+    woken = Woken(sleeper("a", queues=("mail",)), sleeper("b", queues=("print",)), sleeper("c", queues=("mail", "x")))
+    make_waker(backend, woken).more("a")
+    assert woken.calls == ["c"]
+
+
+async def test_where_nobody_serves_all_its_queues_company_comes_for_each(backend):
+    woken = Woken(
+        sleeper("a", queues=("mail", "print")), sleeper("b", queues=("print",)), sleeper("c", queues=("mail",))
+    )
+    make_waker(backend, woken).more("a")
+    assert woken.calls == ["c", "b"]

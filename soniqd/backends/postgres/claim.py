@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 from soniqd.backends.postgres.database import Database
@@ -21,7 +22,10 @@ _VAIN_ROUNDS = 5
 
 _MOST_LANES = 32
 _MOST_KINDS = 16
-_ID, _NAME, _QUEUE, _PRIORITY, _SEQ, _LANES, _SEEN = 0, 2, 4, 5, 11, 12, 13
+_ID, _NAME, _QUEUE, _PRIORITY, _SEQ = 0, 2, 4, 5, 11
+_LANES, _SEEN = 1, 11
+"""Columns of the row that tells what was seen."""
+_ORDER = itemgetter(_PRIORITY, _SEQ)
 
 
 class PostgresClaim:
@@ -65,15 +69,17 @@ class PostgresClaim:
         }
         rows = await self._database.fetch(SQL["claim"], parameters, rows="binary")
         taken = [row for row in rows if row[_ID] is not None]
+        taken.sort(key=_ORDER)
         if not goes_on:
-            lanes = [_place(row) for row in rows if row[_ID] is None and row[_LANES] is None]
+            heads = [_place(row) for row in rows if row[_ID] is None and row[_NAME] is not None]
             now = time.monotonic()
-            lookahead.looked(lanes, now=now, cost_s=now - started)
-        lookahead.took(map(_place, taken))
+            lookahead.looked(heads, now=now, cost_s=now - started)
+        lookahead.took(len(taken), dict(map(_place, taken)) if lookahead.places else {})
         if goes_on and len(taken) < limit:
             lookahead.forget()
             return taken, False
-        return taken, not _is_worth_another_look(rows[0], len(taken))
+        seen = next(row for row in rows if row[_NAME] is None)
+        return taken, not _is_worth_another_look(seen, len(taken))
 
     def _lookahead(self, kind: _Kind) -> Lookahead:
         if kind not in self._lookaheads and len(self._lookaheads) >= _MOST_KINDS:
@@ -95,15 +101,15 @@ def _place(row: _Row) -> tuple[tuple[str, str], tuple[int, int]]:
     return (row[_QUEUE], row[_NAME]), (row[_PRIORITY], row[_SEQ])
 
 
-def _is_worth_another_look(row: _Row, taken: int) -> bool:
+def _is_worth_another_look(seen: _Row, taken: int) -> bool:
     """Tell whether claimable rows may be left: a single lane was searched to its end, several up to what was seen."""
-    lanes, seen = row[_LANES], row[_SEEN] or 0
-    return lanes > 1 and (taken < seen or lanes > _MOST_LANES)
+    lanes, shared = seen[_LANES], seen[_SEEN] or 0
+    return lanes > 1 and (taken < shared or lanes > _MOST_LANES)
 
 
 def _claimed(rows: list[_Row], worker_id: WorkerId) -> list[ClaimedJob]:
-    rows.sort(key=lambda row: (row[_PRIORITY], row[_SEQ]))
+    rows.sort(key=_ORDER)
     return [
         ClaimedJob(Fence(JobId(job_id), worker_id, claim_no), name, args, queue, priority, *rest)
-        for job_id, claim_no, name, args, queue, priority, *rest, _seq, _lanes, _seen in rows
+        for job_id, claim_no, name, args, queue, priority, *rest, _seq in rows
     ]

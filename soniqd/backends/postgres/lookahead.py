@@ -13,7 +13,7 @@ filled looks from the beginning at once. Where things are not that busy, every c
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,10 +49,10 @@ class Lookahead:
     def is_busy(self) -> bool:
         return self._claimed >= _BUSY_FROM
 
-    def took(self, rows: Iterable[tuple[Lane, Place]]) -> None:
-        """Note rows that were claimed."""
-        for lane, place in rows:
-            self._claimed += 1
+    def took(self, count: int, last: Mapping[Lane, Place]) -> None:
+        """Note how many rows were claimed, and the last one of each lane."""
+        self._claimed += count
+        for lane, place in last.items():
             if lane in self.places:
                 self.places[lane] = max(self.places[lane], place)
 

@@ -111,9 +111,9 @@ ON CONFLICT (id) DO NOTHING;
 
 -- name: prune_history
 -- delete expired history
+-- Rows are not locked first: that would write as much again. Of two hosts at it, one waits, and deletes nothing.
 DELETE FROM soniq_finished_jobs WHERE ctid = ANY (ARRAY(
-  SELECT ctid FROM soniq_finished_jobs WHERE expires_at <= now() ORDER BY expires_at
-  LIMIT %(limit)s::int FOR UPDATE SKIP LOCKED));
+  SELECT ctid FROM soniq_finished_jobs WHERE expires_at <= now() ORDER BY expires_at LIMIT %(limit)s::int));
 
 -- name: prune_workers
 -- delete old stopped workers

@@ -6,6 +6,7 @@ have the smallest part of theirs; one that would not end in time gets none.
 
 from __future__ import annotations
 
+import asyncio
 import time
 import traceback
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ from tests.bench.scenario import Bench, Case, Scenario
 
 _MARGIN = 1.15
 """A further round may take so much longer than the last one."""
+_GRACE_S = 10.0
+"""How far beyond the time a case may end that has begun within it."""
 
 
 @dataclass(slots=True)
@@ -58,17 +61,24 @@ async def _play_round(measured: Measured, bench: Bench, end: float) -> None:
         measured.cases = tuple(measured.scenario.cases(bench))
     print(f"{measured.scenario.name}: round {measured.rounds + 1}, {end - began:.0f} s left", flush=True)
     for case in measured.cases if measured.rounds % 2 == 0 else reversed(measured.cases):
-        case_began = time.monotonic()
-        try:
-            sample: dict[str, float] | None = dict(await case.measure())
-        except Exception as error:
-            sample = None
-            measured.errors[case.name] = "".join(traceback.format_exception_only(error)).strip()
-            traceback.print_exc()
+        left_s = end - time.monotonic()
+        sample = await _measure(measured, case, left_s) if left_s > 0 else None
         measured.samples.setdefault(case.name, []).append(sample)
-        if sample is not None:
-            said = ", ".join(f"{value:.4g} {name}" for name, value in sample.items())
-            print(f"  {case.name}: {said} ({time.monotonic() - case_began:.1f} s)", flush=True)
     measured.rounds += 1
     measured.expected_s = time.monotonic() - began
     measured.seconds += measured.expected_s
+
+
+async def _measure(measured: Measured, case: Case, left_s: float) -> dict[str, float] | None:
+    """Return the figures; what goes wrong is the report's to tell, and no reason to end."""
+    began = time.monotonic()
+    try:
+        async with asyncio.timeout(left_s + _GRACE_S):
+            sample = dict(await case.measure())
+    except Exception as error:
+        measured.errors[case.name] = "".join(traceback.format_exception_only(error)).strip()
+        traceback.print_exc()
+        return None
+    said = ", ".join(f"{value:.4g} {name}" for name, value in sample.items())
+    print(f"  {case.name}: {said} ({time.monotonic() - began:.1f} s)", flush=True)
+    return sample

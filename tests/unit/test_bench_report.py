@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from typing import Any, cast
@@ -13,7 +14,7 @@ from tests.bench.distribution import quantile
 from tests.bench.drivers.tally import STEP, Reader, Tally
 from tests.bench.peers import PEERS
 from tests.bench.report import Surroundings, as_html, as_json, as_markdown
-from tests.bench.runner import Measured, next_scenario
+from tests.bench.runner import Measured, next_scenario, run
 from tests.bench.scenario import Bench, Case, Scenario
 from tests.bench.targets import Judged, Target, judge, read_targets
 
@@ -125,3 +126,30 @@ def test_the_report_says_what_failed_what_is_missing_and_what_was_shortened():
     assert "<svg" in page
     assert "| ratio | at least 15 |" in as_markdown(judged)
     assert json.loads(json.dumps(as_json(AROUND, [found], judged)))["targets"][0]["verdict"] == "met"
+
+
+async def test_a_case_that_fails_is_told_and_the_others_go_on(capsys):
+    async def works() -> dict[str, float]:
+        return {"jobs/s": 2.0}
+
+    async def fails() -> dict[str, float]:
+        raise RuntimeError("no server")
+
+    cases = (Case("works", works), Case("fails", fails))
+    chosen = Scenario("drain", "Drain", "jobs/s", lambda _: cases, rounds=(2, 2), estimate_s=(0.0, 0.0))
+    [found] = await run([chosen], Bench(server=cast(Any, None), peers=[], quick=True), budget_s=60)
+    assert (found.rounds, found.values("works", "jobs/s"), found.values("fails", "jobs/s")) == (2, [2, 2], [None, None])
+    assert found.errors == {"fails": "RuntimeError: no server"}
+    assert "works: 2 jobs/s" in capsys.readouterr().out
+
+
+async def test_a_case_that_begins_after_the_time_is_left_out_of_its_round():
+    async def slow() -> dict[str, float]:
+        await asyncio.sleep(0.05)
+        return {"jobs/s": 1.0}
+
+    cases = (Case("first", slow), Case("second", slow))
+    chosen = Scenario("drain", "Drain", "jobs/s", lambda _: cases, rounds=(5, 5), estimate_s=(0.0, 0.0))
+    [found] = await run([chosen], Bench(server=cast(Any, None), peers=[], quick=True), budget_s=0.02)
+    assert (found.values("first", "jobs/s"), found.values("second", "jobs/s")) == ([1.0], [None])
+    assert found.errors == {}

@@ -57,6 +57,7 @@ async def _measure(url: str, *, fresh: int, held: int) -> Sample:
         "claim p99 ms, after a vacuum": quantile(settled, 0.99),
         "open / fresh": quantile(during, 0.99) / base,
         "after / fresh": quantile(after, 0.99) / base,
+        "jobs, while open": held,
         "jobs/s, while open": held / during.seconds,
         "table MiB, while open": bloated[0],
         "indexes MiB, while open": bloated[1],

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from tests.bench.catalogue import SCENARIOS
 from tests.bench.distribution import quantile
+from tests.bench.drivers import tally as tally_module
 from tests.bench.drivers.tally import STEP, Reader, Tally
 from tests.bench.peers import PEERS
 from tests.bench.report import Surroundings, as_html, as_json, as_markdown
@@ -153,3 +156,10 @@ async def test_a_case_that_begins_after_the_time_is_left_out_of_its_round():
     [found] = await run([chosen], Bench(server=cast(Any, None), peers=[], quick=True), budget_s=0.02)
     assert (found.values("first", "jobs/s"), found.values("second", "jobs/s")) == ([1.0], [None])
     assert found.errors == {}
+
+
+def test_the_driver_for_node_writes_the_same_tally():
+    source = (Path(tally_module.__file__).parent / "graphile.js").read_text()
+    constants = dict(re.findall(r"\b(STEP|STAMPS|SLOTS|FIRST_STAMP) = (\d+)", source))
+    expected = {"STEP": STEP, "STAMPS": tally_module.STAMPS, "SLOTS": tally_module.SLOTS, "FIRST_STAMP": 2}
+    assert {name: int(value) for name, value in constants.items()} == expected

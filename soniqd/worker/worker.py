@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from itertools import islice
 
 from soniqd.backends import StorageBackend
 from soniqd.control.link import State
-from soniqd.errors import DatabaseError, SchemaError
 from soniqd.log import catalogue, emit
-from soniqd.model import TaskDefaults, WorkerId, WorkerRecord, WorkerStatus
+from soniqd.model import WorkerId, WorkerRecord
 from soniqd.queue.hooks import Hooks
-from soniqd.queue.metrics import GuardedMetrics, MetricsSink, NullMetricsSink
+from soniqd.queue.metrics import MetricsSink
 from soniqd.queue.registry import TaskRegistry
-from soniqd.queue.retry_policy import RetryPolicy, TaskRetryPolicy
+from soniqd.queue.retry_policy import RetryPolicy
 from soniqd.worker.bell import Bell
-from soniqd.worker.board import Board, InFlight, NoBoard
-from soniqd.worker.claimer import Claimer
-from soniqd.worker.completer import Completer, Entry
-from soniqd.worker.executor import Executor
+from soniqd.worker.board import Board, InFlight
+from soniqd.worker.changes import Changes
 from soniqd.worker.options import WorkerOptions
-from soniqd.worker.outage import Outage
-from soniqd.worker.reports import Reports
-from soniqd.worker.run import Pipeline
-from soniqd.worker.threads import HandlerThreads
+from soniqd.worker.parts import Materials, Parts
 
 _NAMED_IN_STATE = 10
-_CHANGE_S = 0.05  # on_change is called at most so often, for the first change and for the last
 
 
 class Worker:
@@ -58,72 +49,29 @@ class Worker:
         self.on_change: Callable[[], None] | None = None
         self.on_ready: Callable[[], None] | None = None
         self.on_more: Callable[[], None] | None = None
-        self._backend = backend
-        self._tasks = tasks
-        self._record = record
         self._options = options
         self._bell = Bell()
-        self._ready = False
-        self._registered: WorkerRecord | None = None
-        self._paused = False
-        self._swept = False
+        self._ready = self._paused = self._swept = False
         self._drain_at: float | None = None
-        self._change_timer: asyncio.TimerHandle | None = None
-        self._changed_since = False
-        self._unfinished = 0
-        self._left_behind = 0
-        self._metrics = GuardedMetrics(metrics_sink or NullMetricsSink())
-        self._reports = Reports(self._metrics)
-        self._outage = Outage(worker_id=record.id, on_change=self._changed, longest_s=options.error_retry_s)
-        self._threads = HandlerThreads(options.sync_threads)
-        self._pipeline = Pipeline(
-            hooks=hooks,
-            metrics=self._metrics,
-            retry_policy=retry_policy or TaskRetryPolicy(),
-            threads=self._threads,
-            hook_timeout_s=options.hook_timeout_s,
-            snooze_max_s=options.snooze_max_s,
+        self._unfinished = self._left_behind = 0
+        self._changes = Changes(lambda: self.on_change)
+        materials = Materials(
+            backend, tasks, hooks, record, options, metrics_sink, retry_policy, until_empty=until_empty, board=board
         )
-        self._completer = Completer(
-            backend=backend,
-            outage=self._outage,
-            options=options,
-            on_written=self._written,
-            on_room=self._room,
-        )
-        self._executor = Executor(
-            tasks=tasks,
-            pipeline=self._pipeline,
-            options=options,
-            submit=self._completer.add,
-            board=board or NoBoard(),
-            unwritten=lambda: self._completer.backlog,
-            on_room=lambda: self._claimer.room(),  # noqa: PLW0108  the claimer is made after the executor
-            on_change=self._changed,
-        )
-        self._claimer = Claimer(
-            backend=backend,
-            worker_id=record.id,
-            tasks=tasks,
-            options=options,
-            executor=self._executor,
-            completer=self._completer,
-            outage=self._outage,
-            supervised=record.supervised,
-            until_empty=until_empty,
-            on_more=self._tell_more,
-            on_looked=self._changed,
-        )
+        parts = Parts(materials, on_change=self._changes.note, on_more=self._tell_more)
+        self._parts = parts
+        self._registration, self._reports, self._outage = parts.registration, parts.reports, parts.outage
+        self._claimer, self._executor, self._completer = parts.claimer, parts.executor, parts.completer
 
     @property
     def id(self) -> WorkerId:
         """The current incarnation."""
-        return self._record.id
+        return self._registration.record.id
 
     @property
     def record(self) -> WorkerRecord:
         """What the current incarnation registered as."""
-        return self._record
+        return self._registration.record
 
     @property
     def options(self) -> WorkerOptions:
@@ -159,11 +107,8 @@ class Worker:
                 return
             await self._work()
         finally:
-            self._pipeline.close()
-            self._threads.close()
-            if self._change_timer is not None:
-                self._change_timer.cancel()
-                self._change_timer = None
+            self._parts.close()
+            self._changes.close()
 
     def wake(self, *, due_in_s: float | None = None) -> None:
         """Look for jobs now; with ``due_in_s``, once that time has come."""
@@ -171,23 +116,13 @@ class Worker:
 
     def pause(self) -> None:
         """Claim nothing more; what runs goes on, what has not started goes back."""
-        if self._paused or self.is_draining:
-            return
-        self._paused = True
-        self._claimer.set_paused(paused=True)
-        self._executor.set_open(is_open=False)
-        self._register_paused()
-        self._changed()
+        if not self._paused:
+            self._set_paused(paused=True)
 
     def resume(self) -> None:
         """Claim again."""
-        if not self._paused or self.is_draining:
-            return
-        self._paused = False
-        self._executor.set_open(is_open=True)
-        self._claimer.set_paused(paused=False)
-        self._register_paused()
-        self._changed()
+        if self._paused:
+            self._set_paused(paused=False)
 
     def drain(self, timeout_s: float) -> None:
         """Let ``run`` come to its end within about ``timeout_s``; a later call can only shorten it."""
@@ -199,7 +134,7 @@ class Worker:
         self._executor.set_open(is_open=False)
         self._executor.poke()
         self._bell.ring()
-        self._changed()
+        self._changes.note()
 
     def swept(self, successor: WorkerRecord | None = None) -> None:
         """Accept that the database holds this incarnation for dead, and its jobs belong to others.
@@ -214,11 +149,11 @@ class Worker:
             self._swept = True
             self.drain(math.inf)
         else:
-            emit(catalogue.WORKER_RENEWED, worker_id=self._record.id, successor_id=successor.id)
-            self._record = successor
+            emit(catalogue.WORKER_RENEWED, worker_id=self._registration.record.id, successor_id=successor.id)
+            self._registration.record = successor
             self._ready = False
         self._bell.ring()
-        self._changed()
+        self._changes.note()
 
     def in_flight(self) -> tuple[InFlight, ...]:
         """Return the jobs that have a slot, oldest first. Any thread may ask."""
@@ -227,7 +162,7 @@ class Worker:
 
     def jobs_of_threads(self) -> dict[int, str]:
         """Tell which threads run handlers, and of which jobs. Any thread may ask."""
-        return self._threads.jobs()
+        return self._parts.threads.jobs()
 
     def state(self) -> State:
         """Return what it is doing now."""
@@ -252,45 +187,21 @@ class Worker:
             return "starting"
         return "paused" if self._paused else "running"
 
-    def _register_paused(self) -> None:
-        """Let everybody who asks why a job waits know of it; the loop registers the changed record."""
-        metadata = {**self._record.metadata, "paused": self._paused}
-        self._record = replace(self._record, metadata=metadata)
-        self._bell.ring()
+    def _set_paused(self, *, paused: bool) -> None:
+        if self.is_draining:
+            return
+        self._paused = paused
+        self._executor.set_open(is_open=not paused)
+        self._claimer.set_paused(paused=paused)
+        self._registration.set_paused(paused=paused)
+        self._bell.ring()  # for the changed record to be registered
+        self._changes.note()
 
     async def _register(self) -> None:
-        """Register, for as long as that takes."""
-        while not self.is_draining:
-            record = self._record
-            try:
-                await self._backend.register_worker(record, names=self._tasks.names(), defaults=self._defaults())
-            except SchemaError:
-                raise
-            except DatabaseError as error:
-                self._outage.lost(error)
-                await self._outage.pause()
-                continue
-            self._outage.back()
-            if record is not self._record:
-                continue  # swept while it registered
-            self._claimer.worker_id = record.id
-            self._registered = record
+        if await self._registration.register(gives_up=lambda: self.is_draining):
+            self._claimer.worker_id = self._registration.record.id
             self._ready = True
-            self._changed()
-            return
-
-    def _defaults(self) -> dict[str, TaskDefaults]:
-        """Say how the tasks are declared, for those who know no more than a name."""
-        return {
-            task.name: TaskDefaults(
-                queue=task.queue,
-                priority=task.priority,
-                max_attempts=task.max_retries + 1,
-                timeout_s=self._options.job_timeout_s if task.timeout_s is None else task.timeout_s,
-                unique=task.unique,
-            )
-            for task in self._tasks
-        }
+            self._changes.note()
 
     async def _work(self) -> None:
         writing = asyncio.create_task(self._completer.run(), name="soniqd-completer")
@@ -322,93 +233,36 @@ class Worker:
                     raise error
             if claiming.done() and not self.is_draining:  # a drain stops the claimer, too, and has its own deadline
                 self.drain(0)
-            elif self._registered is not self._record:
+            elif not self._registration.is_current:
                 await self._register()
                 self._claimer.set_paused(paused=self._paused)
 
     async def _finish(self, claiming: asyncio.Task[None]) -> None:
         """Carry the drain out: wait, cut short, give back, write, mark as stopped."""
         if self._executor.in_flight:
-            await self._mark_stopping(min(self._options.cancel_grace_s, self._left_s()))
+            await self._registration.mark_stopping(min(self._options.cancel_grace_s, self._left_s()))
         await self._executor.wait_ended(self._left_s)
         if self._executor.in_flight:
             self._unfinished = self._executor.in_flight
             self._executor.interrupt()
             end = time.monotonic() + self._options.cancel_grace_s
             await self._executor.wait_ended(lambda: end - time.monotonic(), threads_too=False)
-            self._left_behind = self._executor.abandon(give_back=not self._record.supervised)
+            self._left_behind = self._executor.abandon(give_back=not self._registration.record.supervised)
         await asyncio.wait([claiming], timeout=self._options.cancel_grace_s)
         claiming.cancel()
         written = await self._completer.wait_empty(self._options.write_grace_s)
         if not written:
-            emit(catalogue.OUTCOMES_UNWRITTEN, count=self._completer.backlog, worker_id=self._record.id)
+            emit(catalogue.OUTCOMES_UNWRITTEN, count=self._completer.backlog, worker_id=self._registration.record.id)
         if self._left_behind:
-            await self._mark_stopping(self._options.cancel_grace_s)
+            await self._registration.mark_stopping(self._options.cancel_grace_s)
         else:
-            await self._mark_stopped(self._options.write_grace_s if written else 0.0)
-        self._changed()
+            await self._registration.mark_stopped(self._options.write_grace_s if written else 0.0)
+        self._changes.note()
 
     def _left_s(self) -> float:
         assert self._drain_at is not None
         return self._drain_at - time.monotonic()
 
-    async def _mark_stopping(self, timeout_s: float) -> None:
-        """Show the drain to others; it goes on without that."""
-        if timeout_s <= 0 or self._outage.is_on:
-            return
-        with contextlib.suppress(DatabaseError, TimeoutError):
-            await _within(timeout_s, self._backend.set_worker_status([self._record.id], WorkerStatus.STOPPING))
-
-    async def _mark_stopped(self, timeout_s: float) -> None:
-        """Deregister; jobs that are still held, for whatever reason, go back in the same transaction."""
-        end = time.monotonic() + timeout_s
-        while (left_s := end - time.monotonic()) > 0:
-            try:
-                await _within(
-                    left_s,
-                    self._backend.release_workers(
-                        [self._record.id], cause="interrupted", max_crashes=self._options.max_crashes
-                    ),
-                )
-            except (DatabaseError, TimeoutError) as error:
-                self._outage.lost(error)
-                await self._outage.pause()
-            else:
-                return
-
-    def _room(self) -> None:
-        self._executor.start_suspect()
-        self._claimer.room()
-
     def _tell_more(self) -> None:
         if self.on_more is not None:
             self.on_more()
-
-    def _written(self, entries: Sequence[Entry]) -> None:
-        due_in_s = self._reports.written(entries)
-        if due_in_s is not None:
-            self._claimer.wake(due_in_s=due_in_s)
-            if due_in_s <= 0:
-                self._claimer.wake()
-        self._changed()
-
-    def _changed(self) -> None:
-        """Tell about changes at once, and then about all that follow within a moment together."""
-        if self.on_change is None:
-            return
-        if self._change_timer is None:
-            self._change_timer = asyncio.get_running_loop().call_later(_CHANGE_S, self._change_settled)
-            self.on_change()
-        else:
-            self._changed_since = True
-
-    def _change_settled(self) -> None:
-        self._change_timer = None
-        if self._changed_since:
-            self._changed_since = False
-            self._changed()
-
-
-async def _within(timeout_s: float, call: Awaitable[object]) -> None:
-    async with asyncio.timeout(timeout_s):
-        await call

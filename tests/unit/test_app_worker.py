@@ -10,6 +10,7 @@ import pytest
 
 from soniqd import JobContext, Snooze, Soniq
 from soniqd.errors import ConfigurationError
+from soniqd.model import WorkerStatus
 from tests.support.waiting import eventually
 
 
@@ -154,6 +155,12 @@ async def test_the_shutdown_event_drains(app):
     worker = asyncio.create_task(app.run_worker(shutdown_event=stop))
     await started.wait()
     stop.set()
+
+    async def drains():
+        [row] = await app.backend.list_workers()
+        return row.status == WorkerStatus.STOPPING
+
+    await eventually(drains)
     waiting = await slow.enqueue()
     finish.set()
     await worker

@@ -307,6 +307,8 @@ def test_a_process_that_a_job_forks_has_the_jobs_lines_and_only_its_own() -> Non
 
 def test_a_fork_while_another_thread_prints_does_not_stop_the_child() -> None:
     out, err = run_program("""
+        import warnings
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads, from Python 3.12 on
         printed.capture(configure_logging("INFO", "text"))
         stop = threading.Event()
         def chatter():

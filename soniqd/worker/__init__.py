@@ -21,7 +21,7 @@ What holds:
   is gone and whoever notices that releases what it held.
 * An outcome that is not in the database is never forgotten while the worker lives (completer.py), and a job taken by a
   claim whose answer was lost is found again (claimer.py).
-* No job is retried while its code still runs here (run.py).
+* No job is retried while its code still runs here (pipeline.py).
 * A drain ends at its deadline, whatever handlers do: async ones are cancelled, all that is left is given back without
   using an attempt, and threads that do not end are left behind as daemon threads. Under a master the jobs of those
   stay held: it gives them back when the process, and the thread with it, has ended.

@@ -34,6 +34,7 @@ from soniqd.worker.completer import Completer
 from soniqd.worker.executor import Executor
 from soniqd.worker.options import WorkerOptions
 from soniqd.worker.outage import Outage
+from soniqd.worker.stock import Rate
 
 _PROMOTE_LIMIT = 1000
 _LATE_COMMIT_S = 35.0  # beyond the deadline of a statement whose client has given up on it
@@ -41,8 +42,6 @@ _SLOW_THREADS_S = 30.0  # how long threads that held claimed jobs up are claimed
 _LOOK_STEP_S = 1.0
 _FALLBACK_S = 1.0
 _FALLBACK_POLLS = 6
-_RATE_WINDOW_S = 0.05
-_RATE_STEP_S = 0.001
 _NEVER = -1
 _ALWAYS = 1_000_000_000
 
@@ -97,7 +96,7 @@ class Claimer:
         self._polls = 0
         self._recheck_at: list[float] = []
         self._split_until = 0.0
-        self._rate = _Rate()
+        self._rate = Rate()
         self._names: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
         self._names_known = -1
 
@@ -318,24 +317,3 @@ class Claimer:
 
 def _worthwhile(*asks: _Ask) -> list[_Ask]:
     return [ask for ask in asks if ask.names and ask.limit > 0]
-
-
-class _Rate:
-    """Jobs a second, averaged over the last ``_RATE_WINDOW_S`` or so."""
-
-    def __init__(self) -> None:
-        self._per_s = 0.0
-        self._ended = 0
-        self._at = time.monotonic()
-
-    def stock(self, ended: int, now: float, options: WorkerOptions) -> int:
-        """Return how many jobs to hold ready beyond the free slots."""
-        stretch = now - self._at
-        if stretch >= _RATE_STEP_S:
-            weight = 1 - math.exp(-stretch / _RATE_WINDOW_S)
-            self._per_s += ((ended - self._ended) / stretch - self._per_s) * weight
-            self._ended, self._at = ended, now
-        return min(options.prefetch_max, int(self._per_s * options.prefetch_s))
-
-    def reset(self, ended: int, now: float) -> None:
-        self._per_s, self._ended, self._at = 0.0, ended, now

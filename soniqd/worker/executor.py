@@ -14,7 +14,8 @@ from soniqd.queue.registry import TaskRegistry
 from soniqd.worker.bell import Bell
 from soniqd.worker.board import Board
 from soniqd.worker.options import WorkerOptions
-from soniqd.worker.run import Pipeline, Plan, Run
+from soniqd.worker.pipeline import Pipeline
+from soniqd.worker.run import Plan, Run
 from soniqd.worker.starting import EAGER, Starter
 
 _BURST_S = 0.002

@@ -17,9 +17,9 @@ from soniqd.worker.completer import Completer, Entry
 from soniqd.worker.executor import Executor
 from soniqd.worker.options import WorkerOptions
 from soniqd.worker.outage import Outage
+from soniqd.worker.pipeline import Pipeline
 from soniqd.worker.registration import Registration
 from soniqd.worker.reports import Reports
-from soniqd.worker.run import Pipeline
 from soniqd.worker.threads import HandlerThreads
 
 

@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from soniqd.control.reexec import HANDOVER_VARIABLE, SELF_CHECK_VARIABLE
 from soniqd.errors import ConfigurationError, SoniqError
@@ -17,6 +18,9 @@ from soniqd.settings.daemon import DaemonSettings
 from soniqd.settings.host import this_host
 from soniqd.settings.load import DEFAULT_PATH, load_daemon_settings
 from soniqd.version import __version__
+
+if TYPE_CHECKING:
+    from soniqd.supervisor.generation import StartedServer
 
 EX_OK = 0
 EX_SOFTWARE = 70
@@ -94,8 +98,21 @@ def _run(settings: DaemonSettings, path: Path) -> int:
     from soniqd.log.setup import configure_logging  # noqa: PLC0415  not before the settings are known to be good
     from soniqd.supervisor import run  # noqa: PLC0415
 
+    early = _fork_early(settings)
     configure_logging(settings.soniqd.log_level, settings.soniqd.log_format)
-    return run(settings, path)
+    return run(settings, path, early=early)
+
+
+def _fork_early(settings: DaemonSettings) -> StartedServer | None:
+    """Fork the first fork server off this process if it is to run in this interpreter, and share memory with it."""
+    from soniqd.backends.factory import create_backend  # noqa: PLC0415  as above
+    from soniqd.forkserver.early import fork_early  # noqa: PLC0415
+    from soniqd.supervisor.generation import MASTERS_OWN, StartedServer  # noqa: PLC0415
+
+    if settings.jobs.python not in (None, Path(sys.executable)):
+        return None
+    create_backend(settings.database.url)  # imports what both need
+    return StartedServer(*fork_early(without=MASTERS_OWN))
 
 
 def _go_on() -> int:

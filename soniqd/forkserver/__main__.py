@@ -21,9 +21,14 @@ def main() -> int:
     parser.add_argument("--fd", type=int, required=True, help="inherited SOCK_SEQPACKET socket of the master")
     parser.add_argument("--exec-child", action="store_true", help="become the first child instead of forking it")
     arguments = parser.parse_args()
-    with socket.socket(fileno=arguments.fd) as master:
+    return serve(arguments.fd, exec_child=arguments.exec_child)
+
+
+def serve(fd: int, *, exec_child: bool) -> int:
+    """Serve the master at the other end of a socket until it is gone; returns the exit code."""
+    with socket.socket(fileno=fd) as master:
         master.set_inheritable(False)
-        code = _serve(master, exec_child=arguments.exec_child)
+        code = _serve(master, exec_child=exec_child)
     _end_soon()
     return code
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import platform
 import sys
@@ -15,6 +14,7 @@ from soniqd.errors import ConfigurationError, ControlError
 from soniqd.forkserver import inspection
 from soniqd.forkserver.fingerprint import fingerprint
 from soniqd.forkserver.loading import importing_within, load_jobs
+from soniqd.forkserver.sharing import prepare_sharing
 from soniqd.log import catalogue, emit
 from soniqd.log.redact import redact
 from soniqd.log.setup import configure_logging
@@ -71,10 +71,8 @@ def boot(message: Boot) -> Generation:
     import_s = time.monotonic() - started
     code = fingerprint(settings.jobs.modules, settings.jobs.path, since_ns=since_ns, ignored=_database_files(settings))
     _warn_of_shared(inspection.shared_descriptors(descriptors, inspection.open_descriptors()), message.generation)
-    # The collector is off while modules are imported (see the server): one collection removes what they left, and
-    # whatever is alive after that is no longer looked at, so that a child's collections copy no shared page.
-    gc.collect()
-    gc.freeze()
+    # The collector is off while modules are imported (see the server): what they left is removed now.
+    prepare_sharing()
     return Generation(message.generation, settings, jobs, inspection.running_threads(), import_s, code)
 
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import os
 import sys
 import sysconfig
@@ -144,14 +145,17 @@ def _digest(part: _Part, since_ns: int, ignored: frozenset[str]) -> str:
     return digest.hexdigest()[:_DIGITS]
 
 
-def _all_files(part: _Part) -> Iterator[str]:
-    """Yield each file once, in an order that depends on nothing but the names."""
-    yield from sorted(part.files)
-    folders = sorted(part.folders, reverse=True)
-    while folders:
-        found = _entries(folders.pop())
-        yield from (entry.path for entry in found if _is_file(entry) and entry.path not in part.files)
-        folders += [entry.path for entry in reversed(found) if _is_own_folder(entry)]
+def _all_files(part: _Part) -> list[str]:
+    """List each file once, in an order that depends on nothing but the names, not on which of them were imported."""
+    return sorted({*part.files, *itertools.islice(_files_below(part.folders), MAX_FILES + 1)})
+
+
+def _files_below(folders: Iterable[str]) -> Iterator[str]:
+    left = sorted(folders, reverse=True)
+    while left:
+        found = _entries(left.pop())
+        yield from (entry.path for entry in found if _is_file(entry) and not entry.path.endswith(_NEVER_CODE))
+        left += [entry.path for entry in reversed(found) if _is_own_folder(entry)]
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:

@@ -26,6 +26,7 @@ from soniqd.supervisor import takeover
 from soniqd.supervisor.check import Findings, check_all
 from soniqd.supervisor.commands import Commands
 from soniqd.supervisor.descriptors import raise_descriptor_limit
+from soniqd.supervisor.generation import StartedServer
 from soniqd.supervisor.handover import Handover, judge
 from soniqd.supervisor.master import Master
 from soniqd.supervisor.reaper import become_subreaper
@@ -35,9 +36,12 @@ from soniqd.supervisor.upgrade import Upgrade, UpgradeResult
 from soniqd.version import __version__
 
 
-def run(settings: DaemonSettings, config: Path | None) -> int:
-    """Be the daemon until it is stopped; returns the exit code. Logging is set up by the caller."""
-    return asyncio.run(_run(settings, config, None))
+def run(settings: DaemonSettings, config: Path | None, *, early: StartedServer | None = None) -> int:
+    """Be the daemon until it is stopped; returns the exit code. Logging is set up by the caller.
+
+    ``early`` is to be the first fork server.
+    """
+    return asyncio.run(_run(settings, config, None, early))
 
 
 def go_on() -> int:
@@ -63,11 +67,14 @@ def check_self(config: Path) -> int:
     return answer_questions(lambda state: judge(state, config), version=__version__)
 
 
-async def _run(settings: DaemonSettings, config: Path | None, handover: Handover | None) -> int:
+async def _run(
+    settings: DaemonSettings, config: Path | None, handover: Handover | None, early: StartedServer | None = None
+) -> int:
     become_subreaper()
     setproctitle(f"soniqd: master {config or ''}".rstrip())
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(initializer=_leave_signals_to_the_main_thread))
-    master = Master(settings, config, notifier=Notifier.from_environ(), facts=handover.roster if handover else None)
+    facts = handover.roster if handover else None
+    master = Master(settings, config, notifier=Notifier.from_environ(), facts=facts, early=early)
     master.ring.attach()
     master.soft_nofile = handover.soft_nofile if handover else raise_descriptor_limit()
     upgrade = Upgrade(master, server=lambda: server)

@@ -33,7 +33,7 @@ BOOT_GRACE_S = 10.0
 FORK_TIMEOUT_S = 10.0
 """A fork takes milliseconds; a fork server that has not answered for so long stands still and is replaced."""
 _NOT_RUNNABLE = frozenset({errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR})
-_MASTERS_OWN = frozenset(
+MASTERS_OWN = frozenset(
     {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"}
 )
 MAX_ASKED = 8
@@ -72,6 +72,14 @@ class _Server:
 
 
 @dataclass(frozen=True, slots=True)
+class StartedServer:
+    """A fork server that runs, and waits to be told what to boot."""
+
+    pid: int
+    sock: socket.socket
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationHandover:
     """What the next image of the master needs to go on with a generation; without ``pid`` its server is lost."""
 
@@ -98,8 +106,10 @@ class Generation:
         reaper: Reaper,
         events: GenerationEvents,
         soft_nofile: int | None = None,
+        early: StartedServer | None = None,
     ) -> None:
         self.number = number
+        self._early = early
         self._soft_nofile = soft_nofile
         self.tasks: tuple[str, ...] = ()
         self._python = python or sys.executable
@@ -237,33 +247,42 @@ class Generation:
             self._reaper.signal(pid, signal.SIGKILL)
 
     def _start(self, *, child: ChildProcess | None) -> _Server:
-        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        early, self._early = self._early, None
+        started = early or self._execute(exec_child=child is not None)
+        near, pidfd = started.sock, -1
         near.setblocking(False)
-        command = [self._python, "-P", "-m", "soniqd.forkserver", "--fd", str(far.fileno())]
-        if child is not None:
-            command.append("--exec-child")
-        pidfd = -1
         try:
-            process = subprocess.Popen(  # noqa: S603  configured
-                command, pass_fds=[far.fileno()], stdin=subprocess.DEVNULL, env=environment()
-            )
-            process.returncode = 0  # the reaper waits for it, Popen must not
-            pidfd = os.pidfd_open(process.pid)
+            pidfd = os.pidfd_open(started.pid)
             if self._soft_nofile is not None:
-                give_back_descriptor_limit(process.pid, self._soft_nofile)
-            server = _Server(process.pid, pidfd, near, child)
+                give_back_descriptor_limit(started.pid, self._soft_nofile)
+            server = _Server(started.pid, pidfd, near, child)
             self._attend(server)
         except OSError:
             near.close()  # if it runs, it sees the end of its socket
             if pidfd >= 0:
                 os.close(pidfd)
             raise
-        finally:
-            far.close()
         self._loop.call_later(self._boot_timeout_s, self._check_booted, server)
         boot = wire.Boot(self.number, self._settings, __version__)
         near.send(wire.encode(boot))
         return server
+
+    def _execute(self, *, exec_child: bool) -> StartedServer:
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        command = [self._python, "-P", "-m", "soniqd.forkserver", "--fd", str(far.fileno())]
+        if exec_child:
+            command.append("--exec-child")
+        try:
+            process = subprocess.Popen(  # noqa: S603  configured
+                command, pass_fds=[far.fileno()], stdin=subprocess.DEVNULL, env=environment()
+            )
+        except OSError:
+            near.close()
+            raise
+        finally:
+            far.close()
+        process.returncode = 0  # the reaper waits for it, Popen must not
+        return StartedServer(process.pid, near)
 
     def _attend(self, server: _Server) -> None:
         if server.child is not None:
@@ -437,4 +456,4 @@ def _misconfigured(problem: str) -> wire.BootFailed:
 
 def environment() -> dict[str, str]:
     """Return what others inherit: not the master's talk with its service manager (sd_notify(3), sd_listen_fds(3))."""
-    return {key: value for key, value in os.environ.items() if key not in _MASTERS_OWN}
+    return {key: value for key, value in os.environ.items() if key not in MASTERS_OWN}

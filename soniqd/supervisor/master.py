@@ -27,7 +27,7 @@ from soniqd.settings import dump_settings
 from soniqd.settings.daemon import DaemonSettings
 from soniqd.supervisor.budget import Budget
 from soniqd.supervisor.child import ChildProcess
-from soniqd.supervisor.generation import Generation
+from soniqd.supervisor.generation import Generation, StartedServer
 from soniqd.supervisor.hearing import Hearing
 from soniqd.supervisor.ledger import Ledger, LedgerTimes
 from soniqd.supervisor.measuring import Measuring
@@ -50,8 +50,15 @@ class Master:
     """One daemon. :meth:`run` lasts as long as it does and returns its exit code."""
 
     def __init__(
-        self, settings: DaemonSettings, config: Path | None, *, notifier: Notifier, facts: Roster | None = None
+        self,
+        settings: DaemonSettings,
+        config: Path | None,
+        *,
+        notifier: Notifier,
+        facts: Roster | None = None,
+        early: StartedServer | None = None,
     ) -> None:
+        self._early = early
         self.service = Service(notifier, facts=self._service_facts, after_upgrade=facts is not None)
         self.reloads = Reloads(settings, config, tell=self.tell, on_change=self.service.look)
         self.restarts = Restarts(self.tell)
@@ -216,6 +223,7 @@ class Master:
     def _boot(self, number: int) -> None:
         settings = self.reloads.settings_of(number)
         python = settings.jobs.python
+        early, self._early = self._early, None
         generation = Generation(
             number,
             python=None if python is None else str(python),
@@ -224,6 +232,7 @@ class Master:
             reaper=self.reaper,
             events=self.hearing,
             soft_nofile=self.soft_nofile,
+            early=early,
         )
         self.generations[number] = generation
         generation.boot()

@@ -107,12 +107,16 @@ class MigrationStatus:
 
 @dataclass(frozen=True, slots=True)
 class QueueRecord:
-    """A queue with its state; ``oldest_queued_s`` is the age of the oldest claimable job."""
+    """A queue with its state; ``oldest_queued_s`` is the age of the oldest claimable job, as far as was looked.
+
+    ``estimated``: there is too much to count it; some of the numbers are good guesses.
+    """
 
     name: str
     paused: bool
     stats: QueueStats
     oldest_queued_s: float | None
+    estimated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +232,7 @@ class JobStore(Protocol):
         """Delete a job that is not processing, wherever it is (history and dead letters included)."""
 
     async def queue_stats(self) -> list[QueueStats]:
-        """One row a queue, sorted by name."""
+        """One row a queue, sorted by name. Numbers above 100,000 may be estimates that overlook a tiny queue."""
 
     async def list_queues(self) -> list[QueueRecord]: ...
 
@@ -236,7 +240,7 @@ class JobStore(Protocol):
         """Pause or resume; return whether that changed anything. Resuming wakes listeners."""
 
     async def unclaimable_names(self, *, limit: int = 50) -> Mapping[str, int]:
-        """Task names of queued jobs that no live worker has registered, with their counts."""
+        """Task names of queued jobs that no live worker has registered, with counts that may stop at 1,000."""
 
 
 class WorkerStore(Protocol):

@@ -23,7 +23,15 @@ def list_queues(session: Session) -> None:
     records = session.with_backend(lambda backend: backend.list_queues())
     if session.as_json:
         print_json(
-            [{**record.stats, "paused": record.paused, "oldest_queued_s": record.oldest_queued_s} for record in records]
+            [
+                {
+                    **record.stats,
+                    "paused": record.paused,
+                    "oldest_queued_s": record.oldest_queued_s,
+                    "estimated": record.estimated,
+                }
+                for record in records
+            ]
         )
         return
     rows = [
@@ -44,6 +52,8 @@ def list_queues(session: Session) -> None:
         rows,
         empty="no queues",
     )
+    if any(record.estimated for record in records):
+        print_line("there are too many jobs to count them one by one: large numbers are estimates")
 
 
 @queues.command()

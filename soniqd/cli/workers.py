@@ -14,6 +14,7 @@ from soniqd.cli.session import Session
 from soniqd.cli.wording import count, duration
 from soniqd.errors import SoniqError
 from soniqd.model import WorkerRecord, WorkerStatus
+from soniqd.model.insight import UNKNOWN_COUNTED_TO
 
 
 @click.command()
@@ -105,7 +106,10 @@ def tasks_check(session: Session) -> None:
     if session.as_json:
         print_json({"unclaimable": dict(names)})
     elif names:
-        print_table(("task without a worker", "jobs"), sorted(names.items()), empty="")
+        rows = [
+            (name, f"{number}+" if number >= UNKNOWN_COUNTED_TO else number) for name, number in sorted(names.items())
+        ]
+        print_table(("task without a worker", "jobs"), rows, empty="")
     else:
         print_line("every queued job has a worker that knows its task")
     if names:

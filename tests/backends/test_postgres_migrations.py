@@ -4,6 +4,7 @@ import psycopg
 import pytest
 
 from soniqd.backends.postgres import PostgresBackend, migrate
+from soniqd.backends.postgres.database import Database
 from soniqd.errors import DatabaseError, SchemaError
 from tests.support.jobs import new_job
 
@@ -140,3 +141,17 @@ async def test_the_unique_indexes_have_the_predicates_that_producers_infer(postg
             "SELECT pg_get_expr(indpred, indrelid), indisunique FROM pg_index WHERE indexrelid = %s::regclass", [index]
         ).fetchone()
     assert row == (predicate, True)
+
+
+async def test_a_database_that_another_setup_makes_in_between_is_used(postgres_url, monkeypatch):
+    connect, refusals = Database.connect, ['FATAL:  database "x" does not exist']
+
+    async def refused_once(self, *, purpose, database=None):
+        if refusals and database is None:
+            raise psycopg.OperationalError(refusals.pop())
+        return await connect(self, purpose=purpose, database=database)
+
+    monkeypatch.setattr(Database, "connect", refused_once)
+    backend = PostgresBackend(postgres_url)
+    assert not (await backend.setup()).created
+    await backend.close()

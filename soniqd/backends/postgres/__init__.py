@@ -27,6 +27,11 @@ and migrating have connections of their own.
 was empty would sort a backlog. Pooled connections therefore plan without sequential scans, hash and merge joins, and
 reuse generic plans; statements that look at whole tables ask for the planner's usual freedom for themselves.
 
+**Looking.** Questions of people cost about the same however much is stored. Lists come from the primary keys, since
+ids begin with the time; counts are exact up to 100,000 rows of a table and estimated from a sample of its pages beyond
+(with two million jobs: listing from 3,700 to 4 ms, counting from 590 to 106 ms, unknown tasks from 530 to 7 ms). Left
+alone: counts kept by triggers, which would make every worker write the same row.
+
 **Servers.** PostgreSQL 14 and newer.
 
 **PgBouncer.** A pooler shows in the process id that comes with a connection, which is none of the server's. Then

@@ -65,6 +65,11 @@ class PostgresInsight(PostgresInspect, PostgresWorkers):
             ),
         )
 
+    async def unclaimable_names(self, *, limit: int = 50) -> Mapping[str, int]:
+        heads, later = await self._ask("look_at_heads"), await self._ask("count_later")
+        found = await self._unclaimable([(queue, name) for queue, name, known, _ in heads if not known], later)
+        return dict(sorted(found.items(), key=lambda item: (-item[1], item[0]))[:limit])
+
     async def job_facts(self, job_id: JobId) -> JobFacts | None:
         record = await self.get_job(job_id)
         if record is None:

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from soniqd.backends.postgres.database import Database
+from soniqd.backends.postgres.database import Database, Transaction
 from soniqd.backends.postgres.statements import SQL
 from soniqd.backends.protocol import CancelResult, JobFilter, QueueRecord
 from soniqd.backends.records import CANCELLED_KEPT_S, job_record
 from soniqd.model import JobId, JobRecord, QueueStats
+
+COUNTED_EXACTLY = 100_000
+"""Rows of a table that are counted one by one; of a larger one the counts are estimates."""
+
+_SAMPLED_PAGES = 1_000
+_SAMPLES = {
+    "soniq_jobs": SQL["sample_jobs"],
+    "soniq_finished_jobs": SQL["sample_finished"],
+    "soniq_dead_letter_jobs": SQL["sample_dead"],
+}
 
 
 class PostgresInspect:
@@ -46,33 +57,63 @@ class PostgresInspect:
         return bool(deleted)
 
     async def queue_stats(self) -> list[QueueStats]:
-        counts, _ = await self._count()
-        return [_stats(queue, counts[queue]) for queue in sorted(counts)]
+        counted = await self._count()
+        return [_stats(queue, counted.counts[queue]) for queue in sorted(counted.counts)]
 
     async def list_queues(self) -> list[QueueRecord]:
-        counts, oldest = await self._count()
+        counted = await self._count()
         paused = {row[0] for row in await self._database.fetch(SQL["paused_queues"], {}, repeat=True)}
         return [
-            QueueRecord(name, name in paused, _stats(name, counts.get(name, Counter())), oldest.get(name))
-            for name in sorted(counts.keys() | paused)
+            QueueRecord(
+                name,
+                name in paused,
+                _stats(name, counted.counts.get(name, Counter())),
+                counted.oldest_s.get(name),
+                estimated=bool(counted.estimated),
+            )
+            for name in sorted(counted.counts.keys() | paused)
         ]
 
     async def set_queue_paused(self, queue: str, *, paused: bool) -> bool:
         statement = SQL["pause_queue"] if paused else SQL["resume_queue"]
         return bool(await self._database.fetch(statement, {"queue": queue}))
 
-    async def unclaimable_names(self, *, limit: int = 50) -> Mapping[str, int]:
-        rows = await self._database.examine(SQL["unclaimable_names"], {"limit": limit})
-        return {row["job_name"]: row["count"] for row in rows}
+    async def _count(self) -> _Counted:
+        """Count every job, or, of tables that are too large for that, estimate from a sample of their pages."""
+        async with self._database.transaction("count the jobs", free_planner=True) as transaction:
+            rows = await transaction.fetch_dicts(SQL["queue_stats"], {"counted": COUNTED_EXACTLY + 1})
+            estimated = {row["place"] for row in rows if not row["whole"]}
+            samples = {place: await self._sample(transaction, place) for place in sorted(estimated)}
+        counted = _Counted(estimated=frozenset(estimated))
+        for row in rows:
+            found = row["count"]
+            if (sample := samples.get(row["place"])) is not None:
+                found = max(found, sample.pop((row["queue"], row["status"]), 0))
+            counted.add(row["queue"], row["status"], found, row["oldest_s"])
+        for sample in samples.values():
+            for (queue, status), found in sample.items():
+                counted.add(queue, status, found, None)
+        return counted
 
-    async def _count(self) -> tuple[dict[str, Counter[str]], dict[str, float]]:
-        counts: dict[str, Counter[str]] = {}
-        oldest: dict[str, float] = {}
-        for row in await self._database.examine(SQL["queue_stats"], {}):
-            counts.setdefault(row["queue"], Counter())[row["status"]] += row["count"]
-            if row["oldest_s"] is not None:
-                oldest[row["queue"]] = max(0.0, row["oldest_s"])
-        return counts, oldest
+    async def _sample(self, transaction: Transaction, table: str) -> dict[tuple[str, str], int]:
+        [(pages,)] = await transaction.fetch(SQL["count_pages"], {"table": table})
+        parameters = {"share": min(100.0, 100.0 * _SAMPLED_PAGES / max(1, pages))}
+        rows = await transaction.fetch_dicts(_SAMPLES[table], parameters)
+        return {(row["queue"], row["status"]): row["count"] for row in rows}
+
+
+@dataclass(slots=True)
+class _Counted:
+    """Counts by queue and status, and for how long the oldest claimable job of a queue waits."""
+
+    estimated: frozenset[str]
+    counts: dict[str, Counter[str]] = field(default_factory=dict)
+    oldest_s: dict[str, float] = field(default_factory=dict)
+
+    def add(self, queue: str, status: str, number: int, oldest_s: float | None) -> None:
+        self.counts.setdefault(queue, Counter())[status] += number
+        if oldest_s is not None:
+            self.oldest_s[queue] = max(0.0, oldest_s)
 
 
 def _stats(queue: str, counts: Mapping[str, int]) -> QueueStats:

@@ -157,14 +157,14 @@ async def _connect_or_create(database: Database) -> tuple[Connection, bool]:
 async def _create_if_missing(database: Database, error: psycopg.Error) -> bool:
     """Create the database unless the refusal to connect has another reason; which it is, only the server knows.
 
-    False if somebody else created it at the same moment.
+    False if it is there by now: somebody else created it at the same moment, or the next refusal says why.
     """
     maintenance = await _connect_for_maintenance(database)
     if maintenance is None:
         raise translate(error, _PURPOSE) from error
     try:
         if await execute(maintenance, SQL["find_database"], {"name": database.target.database}):
-            raise translate(error, _PURPOSE) from error
+            return False
         return await _create(maintenance, database.target.database)
     finally:
         await maintenance.close()

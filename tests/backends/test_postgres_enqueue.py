@@ -7,6 +7,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
+from soniqd.backends.postgres import PostgresBackend
 from soniqd.errors import InvalidArgumentsError
 from soniqd.model import JobId
 from tests.support.jobs import claim, new_job, registered
@@ -223,3 +224,38 @@ async def test_a_lent_connection_joins_raw_sql_and_jobs(postgres):
             ids = await postgres.enqueue([new_job()], connection=connection)
             assert await stored(postgres) == set()
     assert await stored(postgres) == set(ids)
+
+
+async def test_a_statement_that_a_borrower_has_deallocated_is_prepared_again(postgres):
+    await postgres.enqueue([new_job()])
+    async with postgres.acquire() as connection:
+        await connection.execute("DEALLOCATE ALL")
+    await postgres.enqueue([new_job()])
+    assert len(await stored(postgres)) == 2
+
+
+async def test_nothing_stays_prepared_where_the_url_says_so(postgres, postgres_url):
+    backend = PostgresBackend(f"{postgres_url}?prepare_threshold=none", pool_max_size=1)
+    await backend.open()
+    try:
+        for _ in range(10):
+            await backend.enqueue([new_job()])
+        async with backend.acquire() as connection:
+            cursor = await connection.execute("SELECT count(*) FROM pg_prepared_statements")
+            assert await cursor.fetchone() == (0,)
+    finally:
+        await backend.close()
+    assert len(await stored(postgres)) == 10
+
+
+async def test_a_cancelled_enqueue_leaves_its_connection_usable(postgres, caller):
+    await caller.execute("LOCK TABLE soniq_jobs IN ACCESS EXCLUSIVE MODE")
+    storing = asyncio.create_task(postgres.enqueue([new_job()]))
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(asyncio.shield(storing), 0.2)
+    storing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await storing
+    await caller.rollback()
+    await postgres.enqueue([new_job()])
+    assert len(await stored(postgres)) == 1

@@ -14,6 +14,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow, dict_row, tuple_row
 
 from soniqd.backends.postgres.deadline import Deadlines
+from soniqd.backends.postgres.direct import DirectStatement
 from soniqd.backends.postgres.failure import translate, translated
 from soniqd.backends.postgres.pool import Connection, ConnectionPool
 from soniqd.backends.postgres.statements import Statement
@@ -122,6 +123,17 @@ class Database:
                 with self.deadlines.watched(connection):
                     cursor = await psycopg.AsyncCursor(connection).execute(statement.text, parameters)
                     return cursor.rowcount
+
+    async def run(self, statement: DirectStatement, parameters: Mapping[str, str | None]) -> None:
+        """Run one statement as a transaction of its own, in the shortest way."""
+        with translated(statement.purpose):
+            connection = await self._pool.borrow()
+            try:
+                self.deadlines.watch(connection)
+                await statement.run(connection, parameters)
+            finally:
+                self.deadlines.forget(connection)
+                await self._pool.give_back(connection)
 
     async def examine(self, statement: Statement, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Run a statement that looks at whole tables, with the planner's usual freedom."""

@@ -14,6 +14,7 @@ from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.rows import TupleRow
 
 from soniqd.backends.postgres.database import Database, Transaction, copy, execute
+from soniqd.backends.postgres.direct import DirectStatement
 from soniqd.backends.postgres.failure import reason_of, translated
 from soniqd.backends.postgres.gathering import Gatherer
 from soniqd.backends.postgres.statements import SQL, Statement
@@ -60,7 +61,7 @@ class PostgresEnqueue:
     async def _store_one(self, job: NewJob) -> None:
         with _refusals():
             if job.run_at is None and job.delay_s is None:
-                await self._database.fetch(SQL["enqueue_now"], _now(job))
+                await self._database.run(_ENQUEUE_NOW, _now(job))
             else:
                 await self._database.fetch(SQL["enqueue_later"], _later(job))
 
@@ -198,21 +199,24 @@ def _chunks(jobs: list[NewJob]) -> Iterator[list[NewJob]]:
         yield jobs[start : start + _CHUNK]
 
 
-def _now(job: NewJob) -> dict[str, Any]:
+_ENQUEUE_NOW = DirectStatement(SQL["enqueue_now"])
+
+
+def _now(job: NewJob) -> dict[str, str | None]:
     return {
         "id": job.id,
         "name": job.name,
         "args": job.args_json,
         "args_hash": job.args_hash,
-        "max_attempts": job.max_attempts,
-        "priority": job.priority,
+        "max_attempts": str(job.max_attempts),
+        "priority": str(job.priority),
         "queue": job.queue,
         "producer_id": job.producer_id,
     }
 
 
 def _later(job: NewJob) -> dict[str, Any]:
-    return _now(job) | {"run_at": job.run_at, "delay_s": job.delay_s}
+    return {**_now(job), "run_at": job.run_at, "delay_s": job.delay_s}
 
 
 def _columns(jobs: Sequence[NewJob]) -> dict[str, str]:

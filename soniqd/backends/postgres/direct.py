@@ -1,0 +1,80 @@
+"""A statement that is run one by one as often as it goes, sent with as few steps as libpq needs.
+
+psycopg's cursor finds types, converts, and keeps statistics of what to prepare: 40 us for the eight parameters of a
+job, as long as the server takes to store it. Here the statement is prepared when a connection meets it first, values
+go as text, and nothing comes back but the error. Behind a pooler, where nothing stays prepared, and on connections
+of another encoding, psycopg's way is the way.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from weakref import WeakKeyDictionary
+
+import psycopg
+from psycopg import errors, generators
+from psycopg.abc import PQGen
+from psycopg.pq import ExecStatus
+from psycopg.pq.abc import PGconn, PGresult
+
+from soniqd.backends.postgres.pool import Connection
+from soniqd.backends.postgres.statements import Statement
+
+_PLACEHOLDER = re.compile(rb"%\((\w+)\)s")
+_SUCCEEDED = (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK)
+
+
+class DirectStatement:
+    """A statement and the connections that have it prepared."""
+
+    def __init__(self, statement: Statement) -> None:
+        self.purpose = statement.purpose
+        self._statement = statement
+        self._name = f"soniq_{statement.name}".encode()
+        names = list(dict.fromkeys(_PLACEHOLDER.findall(statement.text)))
+        self._text = _PLACEHOLDER.sub(lambda found: b"$%d" % (names.index(found[1]) + 1), statement.text)
+        self._names = [name.decode() for name in names]
+        self._fitting: WeakKeyDictionary[Connection, bool] = WeakKeyDictionary()
+
+    async def run(self, connection: Connection, parameters: Mapping[str, str | None]) -> None:
+        """Run it; raises psycopg's errors."""
+        fitting = self._fitting.get(connection)
+        if fitting is None:
+            fitting = connection.prepare_threshold is not None and connection.info.encoding == "utf-8"
+            if fitting:
+                async with connection.lock:
+                    await connection.wait(self._prepare(connection.pgconn))
+            self._fitting[connection] = fitting
+        if not fitting:
+            await psycopg.AsyncCursor(connection).execute(self._statement.text, parameters)
+            return
+        values = [_encoded(parameters[name]) for name in self._names]
+        try:
+            async with connection.lock:
+                await connection.wait(self._execute(connection.pgconn, values))
+        except errors.InvalidSqlStatementName:  # somebody who was lent the connection has deallocated it
+            del self._fitting[connection]
+            await self.run(connection, parameters)
+
+    def _prepare(self, pgconn: PGconn) -> PQGen[None]:
+        pgconn.send_prepare(self._name, self._text)
+        _check(*(yield from generators.execute(pgconn)))
+
+    def _execute(self, pgconn: PGconn, values: list[bytes | None]) -> PQGen[None]:
+        pgconn.send_query_prepared(self._name, values)
+        _check(*(yield from generators.execute(pgconn)))
+
+
+def _encoded(value: str | None) -> bytes | None:
+    if value is None:
+        return None
+    encoded = value.encode()
+    if 0 in encoded:  # libpq would end the text there
+        raise psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
+    return encoded
+
+
+def _check(result: PGresult) -> None:
+    if result.status not in _SUCCEEDED:
+        raise errors.error_from_result(result)

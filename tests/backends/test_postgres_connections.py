@@ -140,7 +140,7 @@ async def test_a_wrong_user_is_reported_without_the_password(connect, postgres_u
 
 async def test_the_pool_grows_to_its_limit_and_callers_wait_in_line(connect, postgres_server, postgres_url):
     backend = connect(pool_max_size=3)
-    await asyncio.gather(*(backend.enqueue([new_job(), new_job()]) for _ in range(60)))
+    await asyncio.gather(*(backend.enqueue([new_job(), new_job()]) for _ in range(30)))
     assert len(await sessions(postgres_server, postgres_url)) == 3
     assert len(await claim(backend, await registered(backend), 100)) == 60
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from operator import itemgetter
 from typing import Any
 
+from soniqd.backends.postgres.arrays import texts
 from soniqd.backends.postgres.database import Database
 from soniqd.backends.postgres.lookahead import Lookahead
 from soniqd.backends.postgres.statements import SQL
@@ -60,8 +61,8 @@ class PostgresClaim:
         goes_on = lookahead.may_go_on(started)
         parameters = {
             "worker_id": worker_id,
-            "names": None if kind[0] is None else list(kind[0]),
-            "queues": None if kind[1] is None else list(kind[1]),
+            "names": None if kind[0] is None else texts(kind[0]),
+            "queues": None if kind[1] is None else texts(kind[1]),
             "limit": limit,
             "walk": not goes_on,
             "tell_lanes": lookahead.is_busy and not goes_on,

@@ -17,6 +17,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from soniqd.backends.postgres.arrays import numbers, texts
+
 Lane = tuple[str, str]
 Place = tuple[int, int]
 
@@ -69,10 +71,10 @@ class Lookahead:
         self.places = {}
 
     def parameters(self) -> dict[str, Any]:
-        """Return the lanes as parameters of the claim."""
+        """Return the lanes as parameters of the claim: as texts, whose type is one and the same for any number."""
         return {
-            "ahead_queues": [queue for queue, _ in self.places],
-            "ahead_names": [name for _, name in self.places],
-            "ahead_priorities": [priority for priority, _ in self.places.values()],
-            "ahead_seqs": [seq for _, seq in self.places.values()],
+            "ahead_queues": texts(queue for queue, _ in self.places),
+            "ahead_names": texts(name for _, name in self.places),
+            "ahead_priorities": numbers(priority for priority, _ in self.places.values()),
+            "ahead_seqs": numbers(seq for _, seq in self.places.values()),
         }

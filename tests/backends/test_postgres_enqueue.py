@@ -39,7 +39,7 @@ async def stored(backend):
     return {job.fence.job_id for job in await claim(backend, await registered(backend), 1000)}
 
 
-MANY = 30
+MANY = 600
 """Enough for COPY."""
 
 
@@ -146,17 +146,17 @@ async def test_a_job_that_cannot_be_stored_is_the_callers_mistake_and_stores_not
 async def test_args_come_back_as_they_were(postgres):
     args = {"text": "ü \\ \t \n 'quoted' \"double\" {braces} \\N", "numbers": [1, -2.5e10, None, True]}
     await postgres.enqueue([new_job(args_json=json.dumps(args)) for _ in range(MANY)])
-    claimed = await claim(postgres, await registered(postgres))
+    claimed = await claim(postgres, await registered(postgres), MANY)
     assert [json.loads(job.args_json) for job in claimed] == [args] * MANY
 
 
 async def test_a_bulk_keeps_the_order_in_which_it_was_given(postgres):
-    jobs = [new_job() for _ in range(200)]
+    jobs = [new_job() for _ in range(2 * MANY)]
     jobs[50] = new_job(dedup_key="in between")
-    jobs[120] = new_job(delay_s=0.0)
+    jobs[-50] = new_job(delay_s=0.0)
     ids = await postgres.enqueue(jobs)
     assert ids == [job.id for job in jobs]
-    assert [job.fence.job_id for job in await claim(postgres, await registered(postgres), 200)] == ids
+    assert [job.fence.job_id for job in await claim(postgres, await registered(postgres), 2 * MANY)] == ids
 
 
 async def test_jobs_for_later_are_announced_by_their_time(postgres, heard):

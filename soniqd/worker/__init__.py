@@ -26,6 +26,21 @@ What holds:
   using an attempt, and threads that do not end are left behind as daemon threads. Under a master the jobs of those
   stay held: it gives them back when the process, and the thread with it, has ended.
 * Losing the database stops nothing that runs; it is noticed by every part at once and tried again together (outage.py).
+
+What a job costs, and what was tried (no-op jobs, 100 slots, microseconds of the worker's processor time a job):
+
+* From Python 3.12 on, tasks start eagerly (starting.py): a handler that never waits costs no turn of the event loop.
+  With fewer coroutines around a handler, it took the worker without its database from 9.9 to 7.2 on 3.13, and from
+  17.3 to 11.4 with hooks, a metrics sink and a result. On 3.11 a task waits for its turn as ever. To run the first
+  step by hand there was left alone: asyncio.timeout and TaskGroup need a current task.
+* What exists once a job is a named tuple (:class:`~soniqd.model.ClaimedJob`): 0.3, as a frozen dataclass 2.7. What most
+  runs never set is an attribute of the class (:class:`~soniqd.worker.run.Run`): 0.2 instead of 0.35 on 3.11.
+* A batch's outcomes as texts of arrays instead of psycopg's lists: 4.3 to 0.7. Claims in the binary format: less.
+* Arguments: json's raw_decode takes 0.25, json.loads 1.0, pydantic_core.from_json 0.12, which is not worth its import.
+* Deadlines on one timer (deadlines.py): 0.2, where asyncio.timeout takes 4.
+* Fewer collections of garbage (a threshold of 10,000 instead of 700) gave 8 %, and were left alone: the
+  process is the application's, too.
+* What is left has no hot spot: the largest part, making and stepping the task, is 0.6 (1.3 on 3.11).
 """
 
 from soniqd.worker.options import WorkerOptions

@@ -3,8 +3,7 @@
 Such a copy shares the event loop's descriptors, the connections to the database and the link to the master with the
 worker. If it went on, it would take the worker's events, write the outcome of its jobs a second time, and tick for it.
 
-Forks are counted rather than process ids compared: to ask the kernel twice for each job takes longer than the rest of
-what is done around it here.
+Forks are counted rather than process ids compared, which would ask the kernel for each job.
 """
 
 from __future__ import annotations

@@ -8,6 +8,9 @@ for each pair that has work, and then the rows it takes; what it may not take (p
 jobs for later) is never walked over. Rows are locked with SKIP LOCKED in index order. A claim takes a shared lock on
 its worker's row and a release an exclusive one, so that no claim of a dead worker commits after its jobs were released.
 
+With many lanes (pairs of queue and task name) a claim first finds a place before which half of them have twice their
+even share of the limit, and reads the others up to there only: five rows for each that is taken, not 21 with 20 lanes.
+
 **Completing.** Outcomes are written by one statement per batch: a DELETE whose rows go to the history or the dead
 letters, an UPDATE for those that come back; both join on the fence. If PostgreSQL refuses the content of one (a result
 that it cannot store), the batch is written row by row and the culprits are reported by
@@ -31,6 +34,26 @@ reuse generic plans; statements that look at whole tables ask for the planner's 
 ids begin with the time; counts are exact up to 100,000 rows of a table and estimated from a sample of its pages beyond
 (with two million jobs: listing from 3,700 to 4 ms, counting from 590 to 106 ms, unknown tasks from 530 to 7 ms). Left
 alone: counts kept by triggers, which would make every worker write the same row.
+
+**What a job costs** is held in ``tests/budgets``. In short: three versions of its row in the hot table and one in the
+history, six index entries, 1150 bytes of log, 24 microseconds of the server's time, two statements for 500 jobs. What
+was tried for less, and what it gave:
+
+* parameters as texts (``arrays.py``) and not as lists: 2.4 of 8 microseconds of the client's time a completed job, and
+  one type whatever the values, so that nothing is prepared twice;
+* an answer that is a number and not an id a row: 47 bytes a job;
+* rows in binary: 0.15 of 0.6 microseconds a claimed job, and the server formats no times; 5 bytes more on the wire;
+* ``fillfactor`` 45: 70 bytes of log a claim (see migration 1006, with what was measured about the indexes);
+* deleting by the primary key in one step, without looking the row's place up first: no difference for the server, and
+  a plan that depends on what the planner believes;
+* one claim and one completion in one pipeline: less than both on connections of their own, overlapping.
+
+**Pruning.** History goes by its index on ``expires_at``, 2,000 rows at a time, resting for as long as that took
+(``policy/pruning.py``): half of a connection's time deletes more than a host can finish. Rows are not locked first.
+
+**Old snapshots.** While one is held anywhere, dead entries at the head of the claim index stay. ``lookahead.py`` keeps
+claims from walking over them: with 500,000 jobs through the table meanwhile, the 99th percentile of a claim of 500 was
+29 ms before, 120 ms at the end, and 22 ms after the next vacuum, at 0.7 of the usual rate.
 
 **Servers.** PostgreSQL 14 and newer.
 

@@ -164,14 +164,17 @@ async def _store_plain(transaction: _Runs, jobs: Sequence[NewJob]) -> list[JobId
 
 async def _store_keyed(transaction: _Runs, jobs: Sequence[NewJob]) -> list[JobId]:
     """Store jobs or find the twins that hold their keys; a twin may come or go in between, so look again."""
-    ids: dict[int, JobId] = {}
+    ids = [job.id for job in jobs]
     missing = list(range(len(jobs)))
     for _ in range(_ROUNDS):
         rows = await transaction.fetch(SQL["enqueue_keyed"], _keyed_columns([jobs[i] for i in missing]))
-        ids.update((i, JobId(row[0])) for i, row in zip(missing, rows, strict=True) if row[0] is not None)
-        missing = [i for i in missing if i not in ids]
+        twins = {missing[place - 1]: twin for place, twin, _ in rows if place}
+        for index, twin in twins.items():
+            if twin is not None:
+                ids[index] = JobId(twin)
+        missing = sorted(index for index, twin in twins.items() if twin is None)
         if not missing:
-            return [ids[i] for i in range(len(jobs))]
+            return ids
     raise DatabaseError(f"cannot store job {jobs[missing[0]].id}: other jobs take its key and leave it all the time")
 
 

@@ -85,18 +85,17 @@ WITH wanted AS MATERIALIZED (
   SELECT pg_notify('soniq_due', extract(epoch FROM min(scheduled_at))::text) AS told
   FROM stored WHERE scheduled_at IS NOT NULL HAVING count(*) > 0
 )
--- IN and no join: it is looked up in a hash table however the planner is bound.
-SELECT CASE
-         WHEN wanted.id IN (SELECT id FROM stored) THEN wanted.id
-         ELSE coalesce(
-           (SELECT t.id FROM soniq_jobs t
-            WHERE t.status = 'queued' AND t.dedup_key IS NOT NULL AND t.dedup_key = wanted.dedup_key),
-           (SELECT t.id FROM soniq_jobs t
-            WHERE t.status = 'queued' AND t.unique_job = TRUE AND wanted.is_unique
-              AND t.job_name = wanted.name AND t.args_hash = wanted.args_hash),
-           (SELECT t.id FROM soniq_jobs t WHERE t.id = wanted.id)
-         )
-       END::text,
-       (SELECT count(told) FROM told_now), (SELECT count(told) FROM told_due)
-FROM wanted
-ORDER BY wanted.place;
+SELECT 0 AS place, NULL AS twin, (SELECT count(told) FROM told_now) + (SELECT count(told) FROM told_due)
+UNION ALL
+-- Only what was not stored is worth telling. IN and no join: it is hashed, however the planner is bound.
+SELECT wanted.place,
+       coalesce(
+         (SELECT t.id FROM soniq_jobs t
+          WHERE t.status = 'queued' AND t.dedup_key IS NOT NULL AND t.dedup_key = wanted.dedup_key),
+         (SELECT t.id FROM soniq_jobs t
+          WHERE t.status = 'queued' AND t.unique_job = TRUE AND wanted.is_unique
+            AND t.job_name = wanted.name AND t.args_hash = wanted.args_hash),
+         (SELECT t.id FROM soniq_jobs t WHERE t.id = wanted.id)
+       )::text,
+       0
+FROM wanted WHERE wanted.id NOT IN (SELECT id FROM stored);

@@ -8,6 +8,11 @@ States: an application is *declared* (imports and decorators; nothing is connect
 *open* from its first use (or ``ensure_initialized``, or ``async with``) and *closed* for good. What happens when it
 is used in another process or event loop than it was opened in: :mod:`soniqd.queue.lifecycle`.
 
+Bulk (:mod:`~soniqd.app.chunks`): a chunk of ``enqueue_many`` is made while the one before is stored, which took the
+rate on PostgreSQL from 95,000 plain jobs a second to 155,000 (two cores, no fsync). What is the same for all jobs of a
+call is worked out once; of the 3 us that remain for each, encoding its arguments and making its ``NewJob`` take one
+each. pydantic-core encodes in a sixth of the time, but also what is not JSON, so it is not used.
+
 Any number of applications can live in one process; they share nothing.
 """
 

@@ -3,6 +3,15 @@
 **Schema.** Soniq 0.1.0's tables and channels, so that its producers go on enqueueing; our columns and tables are added
 by numbered files in ``migrations/``, each of which says why. Statements live in ``sql/``, named, with their purpose.
 
+**Enqueueing.** One job is one statement that inserts and notifies, sent with as few steps as libpq needs
+(``direct.py``: 73 us instead of 112 without fsync, where psycopg's bare insert and notify takes 67). Jobs that tasks of
+one process enqueue at the same time are gathered (``gathering.py``): with 50 callers 3,200 a second instead of 240,
+on a disk that syncs 200 times a second. From 500 jobs on COPY is faster than arrays; both are written as text by hand,
+which costs the client 5 us a plain job instead of 8, beside 5 of the server's. Keyed jobs cost the server 11 us: two
+more unique indexes, each looked up before it is written; joining them with what was stored cost 179 in chunks of 5000,
+since hash joins are off, and hashed subplans are not. Left: COPY of keyed jobs, repeated by the statement on a
+conflict, which would leave a chunk of dead rows in the hot table at each conflict.
+
 **Claiming.** Claimable rows are in one partial index that leads with queue and task name, so a claim costs one probe
 for each pair that has work, and then the rows it takes; what it may not take (paused queues, other workers' tasks,
 jobs for later) is never walked over. Rows are locked with SKIP LOCKED in index order. A claim takes a shared lock on

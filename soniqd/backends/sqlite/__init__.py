@@ -11,7 +11,14 @@ thread with a connection of its own answers questions, which WAL lets it do whil
 
 **Few steps.** Python's sqlite3 gives the interpreter lock away at every step of a statement and then waits for it
 again, up to 5 ms where the loop is busy: a hundred rows written one by one could hold the database's only write lock
-for half a second. So rows go in as long VALUES lists, and come out as one JSON array.
+for half a second. So rows go in as long VALUES lists, and come out as one JSON array. Lists of 2048 rows store a bulk a
+third faster than those of 512; ``executemany`` and rows from ``json_each`` cost SQLite 5 and 8 us a row instead of 4.
+A shorter switch interval of the interpreter changed nothing.
+
+**Counts** of each queue's jobs by status are kept by triggers (half a microsecond a row; there is one writer anyway),
+so no question counts a table: with two million jobs ``queue_stats`` took 0.9 s and takes 0.1 ms. Lists read only the
+tables that the counts show to hold what is looked for. Left: lists by task name or worker, which walk over the tables
+where few jobs match (0.3 s with two million). Pruning deletes 500 rows at a time and lets others write in between.
 
 **Other processes** write too. SQLite lets one at a time; the others retry every millisecond or so, up to
 ``busy_timeout_s``. A killed writer's half transaction is undone by the next who opens the file (SQLite's own

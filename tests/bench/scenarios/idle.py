@@ -6,7 +6,7 @@ import asyncio
 import os
 import statistics
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import psycopg
@@ -41,17 +41,27 @@ async def idle(bench: Bench, contestant: Contestant) -> Sample:
             seconds = time.monotonic() - began
             after, cpu_s = _transactions(connection), _cpu_s(pids.values()) - cpu_s
             connections = _connections(connection)
-        pss_mib = sum(smaps_mib(pid, "Pss") for pid in pids.values())
+        pss_mib = {name: smaps_mib(pid, "Pss") for name, pid in pids.items()}
         workers = [private_mib(pid) for name, pid in pids.items() if name.startswith("worker")]
         await contestant.ask("one", url, 1)
         return {
-            "PSS MiB": pss_mib,
+            "PSS MiB": sum(pss_mib.values()),
             "private MiB a worker": statistics.median(workers),
             "PSS MiB after work": sum(smaps_mib(pid, "Pss") for pid in working.pids().values()),
             "transactions/s": (after - before - 1) / seconds,
             "connections": connections,
             "CPU %": 100 * cpu_s / seconds,
+            **_by_role(pss_mib),
         }
+
+
+def _by_role(pss_mib: Mapping[str, float]) -> dict[str, float]:
+    """Return the PSS of the first process of each role; a process is named for its role and its place."""
+    found: dict[str, float] = {}
+    for name, mib in pss_mib.items():
+        role = next((role for role in ("fork server", "scheduler", "worker") if name.startswith(role)), name)
+        found.setdefault(f"PSS MiB, {role}", mib)
+    return found
 
 
 def private_mib(pid: int) -> float:

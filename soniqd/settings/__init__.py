@@ -15,6 +15,10 @@ that holds the url, relative to ``$CREDENTIALS_DIRECTORY`` if that is set.
 The library's settings (:class:`SoniqSettings`) come from keyword arguments, ``SONIQ_*``, ``.env`` in the working
 directory and defaults; no file in TOML.
 
+No validation library: pydantic read them once, for 10 MiB and some 100 ms in each process that imported it for nothing
+else, the master among them. A process of its own that reads for the master would have saved the memory, too, but not
+the time. What the classes declare (:mod:`soniqd.settings.fields`) is all that reading, schema and documentation need.
+
 Failure model: nothing is half-loaded. Everything that can be found wrong is found in one pass and raised as one
 ConfigurationError whose ``problems`` name file and location, expectation and finding, without passwords.
 """

@@ -29,14 +29,14 @@ exit code 78: the master does not start it again before a reload.
 **Memory** (``python -m tests.bench.memory`` shows it by process, stage and page; PSS of master, fork server, scheduler
 and four idle workers together / private memory of a worker, MiB, on Python 3.12 and 3.11):
 
-====================================================================  ============  ============
-before any of this: settings read with pydantic, a fork server by      about 113    113 / 7.8
-exec, only ``gc.freeze``
-settings read without pydantic (:mod:`soniqd.settings.reading`)          about 100    100 / 8.4
-gaps of the heap filled before forks (:mod:`.sharing`)                               100 / 8.0
-what modules consist of made immortal (Python 3.12 and newer)           85 / 4.6
-the first fork server forked off the master                             75 / 4.7     91 / 8.3
-====================================================================  ============  ============
+===============================================================  ============  ============
+                                                                  Python 3.12   Python 3.11
+settings read with pydantic, fork servers by exec, gc.freeze                       113 / 7.8
+settings read without pydantic (:mod:`soniqd.settings.reading`)                    100 / 8.4
+gaps of the heap filled before forks (:mod:`.sharing`)                             100 / 8.0
+what modules consist of made immortal (from Python 3.12 on)          85 / 4.6
+the first fork server forked off the master                          75 / 4.7       91 / 8.3
+===============================================================  ============  ============
 
 All but half a MiB of what is a worker's own is copied pages, four of five of which differ from the original by a few
 reference counts or by nothing. So what counts is which objects are touched, not what is allocated: sslmode, buffers and

@@ -302,6 +302,53 @@ async def test_a_busy_claimer_that_finds_too_little_looks_from_the_beginning(pos
     assert len(ids) == 16
 
 
+async def test_a_busy_claimer_takes_better_priorities_and_lanes_that_were_empty_first(postgres, busy, monkeypatch):
+    monkeypatch.setattr(lookahead, "_PROBE_S", 0.0)
+    monkeypatch.setattr(lookahead, "_PROBE_COSTS", 0.0)
+    await postgres.enqueue([new_job() for _ in range(100)])
+    worker_id = await registered(postgres)
+    await claim(postgres, worker_id, 1)
+    await postgres.enqueue([new_job(queue="urgent", priority=1)])
+    assert len({job.queue for job in await claim(postgres, worker_id, 5)}) == 2
+    postgres._lookaheads[(None, None)].forget()
+    await claim(postgres, worker_id, 5)
+    assert list(postgres._lookaheads[(None, None)].places) == [("default", "task")]
+    better, urgent = new_job(priority=7), new_job(queue="urgent", priority=2**31 - 1)
+    await postgres.enqueue([better, urgent])
+    taken = [job.fence.job_id for job in await claim(postgres, worker_id, 5)]
+    assert taken[0] == better.id
+    assert urgent.id not in taken
+    await postgres.enqueue([first := new_job(queue="urgent", priority=1)])
+    assert [job.fence.job_id for job in await claim(postgres, worker_id, 1)] == [first.id]
+    await postgres.set_queue_paused("urgent", paused=True)
+    rest = await claim(postgres, worker_id, 79)
+    assert {job.queue for job in rest} == {"default"}
+
+
+def test_known_lanes_are_the_last_ones_seen(monkeypatch):
+    monkeypatch.setattr(lookahead, "_MOST_KNOWN", 3)
+    place = Lookahead()
+    for number in (1, 2, 3, 2, 4):
+        place.looked([((f"q{number}", "task"), (1, 1))], now=100.0, cost_s=0.1)
+    assert place.probe() == {
+        "queues": '{"q3","q2","q4"}',
+        "names": '{"task","task","task"}',
+        "below": f"{{{1 << 40},{1 << 40},1}}",
+    }
+
+
+def test_a_probe_is_due_after_a_while_and_no_sooner_than_it_may_cost():
+    place = Lookahead()
+    place.looked([], now=100.0, cost_s=0.01)
+    assert not place.wants_probe(100.19)
+    assert place.wants_probe(100.21)
+    place.looked([], now=100.0, cost_s=1.0)
+    assert not place.wants_probe(101.9)
+    place.probed([(("queue", "task"), (1, 5))], now=102.0)
+    assert not place.wants_probe(103.9)
+    assert place.places == {("queue", "task"): (1, 5)}
+
+
 async def test_a_busy_claimer_obeys_a_pause_and_a_stop(postgres, busy):
     await postgres.enqueue([new_job() for _ in range(50)])
     worker_id = await registered(postgres)
@@ -323,8 +370,8 @@ def test_a_look_from_the_beginning_costs_a_twentieth_of_the_time_and_is_never_lo
     assert place.may_go_on(100.3)
     assert not place.may_go_on(100.5)
     place.looked([(lane, (1, 10_000))], now=100.0, cost_s=30.0)
-    assert place.may_go_on(100.9)
-    assert not place.may_go_on(101.1)
+    assert place.may_go_on(104.9)
+    assert not place.may_go_on(105.1)
 
 
 def test_a_claimer_that_is_not_busy_always_looks_from_the_beginning():

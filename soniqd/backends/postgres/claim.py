@@ -59,6 +59,8 @@ class PostgresClaim:
         lookahead = self._lookahead(kind)
         started = time.monotonic()
         goes_on = lookahead.may_go_on(started)
+        if goes_on and lookahead.wants_probe(started):
+            await self._probe(lookahead)
         parameters = {
             "worker_id": worker_id,
             "names": None if kind[0] is None else texts(kind[0]),
@@ -81,6 +83,11 @@ class PostgresClaim:
             return taken, False
         seen = next(row for row in rows if row[_NAME] is None)
         return taken, not _is_worth_another_look(seen, len(taken))
+
+    async def _probe(self, lookahead: Lookahead) -> None:
+        rows = await self._database.fetch(SQL["find_better"], lookahead.probe(), rows="binary", repeat=True)
+        better = [((queue, name), (priority, seq)) for queue, name, priority, seq in rows]
+        lookahead.probed(better, now=time.monotonic())
 
     def _lookahead(self, kind: _Kind) -> Lookahead:
         if kind not in self._lookaheads and len(self._lookaheads) >= _MOST_KINDS:

@@ -6,9 +6,14 @@ makes a queue slow at tens of thousands of jobs a second: after half a million, 
 
 So once many rows were claimed and a look from the beginning has become slow, claims go on from the last row that was
 taken, and only now and then look from the beginning, so seldom that this costs a twentieth of the time. In between
-they can miss what turned up behind them: a job that came back, one of a better priority, a lane that was empty. Those
-wait for the next look, ``LONGEST_S`` at most, and only as long as there is enough else to do: a claim that is not
-filled looks from the beginning at once. Where things are not that busy, every claim looks from the beginning.
+they can miss what turned up behind them. For better priorities, and for lanes that were empty, they ask by an index
+probe for each lane that was ever seen, every ``_PROBE_S`` or so: that walks over next to nothing. What is left, a job
+that came back among equals and a lane never seen before, waits for the next look, ``LONGEST_S`` at most, and only as
+long as there is enough else to do: a claim that is not filled looks from the beginning at once. Where things are not
+that busy, every claim looks from the beginning.
+
+A look is dear while an old snapshot is held: 0.1 s after half a million jobs in one lane; 0.4 s after 200,000 in 20
+lanes, whose dead entries lead to another page each. At one look a second, claims lost a third of their time there.
 """
 
 from __future__ import annotations
@@ -22,11 +27,18 @@ from soniqd.backends.postgres.arrays import numbers, texts
 Lane = tuple[str, str]
 Place = tuple[int, int]
 
-LONGEST_S = 1.0
+LONGEST_S = 5.0
 """The longest time for which nobody looks from the beginning."""
 
 _BUSY_FROM = 5_000
 """Rows claimed since looks from the beginning were last cheap: fewer leave too little behind to bother."""
+
+_PROBE_S = 0.2
+_PROBE_COSTS = 2.0
+"""A probe that finds something in a lane may make the next claim as dear as a look: so no sooner than in this many."""
+
+_MOST_KNOWN = 256
+_ANY_PRIORITY = 1 << 40
 
 _CHEAP_S = 0.003
 _SHARE = 20.0
@@ -38,6 +50,8 @@ class Lookahead:
     """What one kind of claim (the same names and queues) remembers. Times are of a monotonic clock."""
 
     places: dict[Lane, Place] = field(default_factory=dict)
+    _known: dict[Lane, None] = field(default_factory=dict)
+    _probed_at: float = 0.0
     _claimed: int = 0
     _looked_at: float = 0.0
     _cost_s: float = 0.0
@@ -61,10 +75,35 @@ class Lookahead:
     def looked(self, lanes: Iterable[tuple[Lane, Place]], *, now: float, cost_s: float) -> None:
         """Note a look from the beginning: every lane with its best row, and how long it took."""
         self.places = dict(lanes)
-        self._looked_at = now
+        self._looked_at = self._probed_at = now
         self._cost_s = cost_s
+        self._know(self.places)
         if cost_s < _CHEAP_S:
             self._claimed = 0
+
+    def wants_probe(self, now: float) -> bool:
+        """Tell whether to ask what has come before the places."""
+        return now - self._probed_at >= max(_PROBE_S, self._cost_s * _PROBE_COSTS)
+
+    def probe(self) -> dict[str, Any]:
+        """Return every known lane with the priority above which its rows are passed by."""
+        return {
+            "queues": texts(queue for queue, _ in self._known),
+            "names": texts(name for _, name in self._known),
+            "below": numbers(self.places.get(lane, (_ANY_PRIORITY, 0))[0] for lane in self._known),
+        }
+
+    def probed(self, better: Iterable[tuple[Lane, Place]], *, now: float) -> None:
+        """Go on from what was found."""
+        self.places.update(better)
+        self._probed_at = now
+
+    def _know(self, lanes: Iterable[Lane]) -> None:
+        for lane in lanes:
+            self._known.pop(lane, None)  # known lanes are in the order in which they were last seen
+            self._known[lane] = None
+        for lane in list(self._known)[:-_MOST_KNOWN]:
+            del self._known[lane]
 
     def forget(self) -> None:
         """Look from the beginning next time."""

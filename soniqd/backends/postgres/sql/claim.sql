@@ -90,6 +90,18 @@ UNION ALL
 SELECT NULL, NULL, job_name, NULL, queue, priority, NULL, NULL, NULL, NULL, NULL, seq
 FROM wanted WHERE %(tell_lanes)s::boolean;
 
+-- name: find_better
+-- look for jobs that come first
+-- Of each lane the best row, if its priority is better than where claims go on (see lookahead.py).
+SELECT n.queue, n.job_name, n.priority, n.seq
+FROM unnest(%(queues)s::text[], %(names)s::text[], %(below)s::bigint[]) AS a (queue, job_name, priority)
+CROSS JOIN LATERAL (
+  SELECT j.queue, j.job_name, j.priority, j.seq FROM soniq_jobs j
+  WHERE j.queue = a.queue AND j.job_name = a.job_name AND j.priority < a.priority
+    AND j.status = 'queued' AND j.scheduled_at IS NULL
+  ORDER BY j.priority, j.seq LIMIT 1) n
+WHERE NOT EXISTS (SELECT FROM soniq_queues q WHERE q.name = a.queue AND q.paused);
+
 -- name: claims_of
 -- list the jobs that a worker holds
 SELECT id::text, claim_no, job_name, args::text, queue, priority, attempts, max_attempts, crashes, due_at,

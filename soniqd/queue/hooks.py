@@ -124,14 +124,16 @@ def _by_place(
     offered: tuple[str, str, str],
 ) -> Callable[[str, str, Any], Any] | None:
     """Call without keywords where the hook's first parameters are all that it takes."""
-    if list(parameters[: len(taken)]) != taken or any(one.kind is one.KEYWORD_ONLY for one in taken):
+    if not taken or list(parameters[: len(taken)]) != taken or any(one.kind is one.KEYWORD_ONLY for one in taken):
         return None
     places = [offered.index(parameter.name) for parameter in taken]
     match places:
         case [0, 1, 2]:
             return hook
-        case []:
-            return lambda *_: hook()
+        case [0, 1]:
+            return lambda job_name, job_id, _value: hook(job_name, job_id)
+        case [0, 2]:
+            return lambda job_name, _job_id, value: hook(job_name, value)
         case [place]:
             return lambda *values: hook(values[place])
     pick = itemgetter(*places)

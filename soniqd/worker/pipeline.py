@@ -25,7 +25,6 @@ from typing import Any
 from soniqd.errors import InvalidArgumentsError
 from soniqd.log import catalogue, emit, printed
 from soniqd.log.context import begin_job, end_job
-from soniqd.model import ClaimedJob
 from soniqd.policy.outcome import Deferred, Ending, Failed, Interrupted, Returned, Unrunnable, Unstarted
 from soniqd.policy.retry import next_retry_delay_s
 from soniqd.queue.context import JobContext, Snooze
@@ -111,20 +110,23 @@ class Pipeline:
         if plan.wants_nothing and job.args_json == "{}":
             return {}, {}
         args = decode_args(job.args_json)
-        context = self._context(job) if plan.wants_context else _NO_CONTEXT
+        context = self._context(run) if plan.wants_context else _NO_CONTEXT
         return args, plan.task.call_arguments(args, context)
 
-    def _context(self, job: ClaimedJob) -> JobContext:
-        return JobContext(
-            job_id=job.fence.job_id,
-            job_name=job.name,
-            attempt=job.attempts + 1,
-            max_attempts=job.max_attempts,
-            queue=job.queue,
-            worker_id=job.fence.worker_id,
-            scheduled_at=job.scheduled_at,
-            created_at=job.created_at,
-        )
+    def _context(self, run: Run) -> JobContext:
+        if run.context is None:
+            job = run.job
+            run.context = JobContext(
+                job_id=job.fence.job_id,
+                job_name=job.name,
+                attempt=job.attempts + 1,
+                max_attempts=job.max_attempts,
+                queue=job.queue,
+                worker_id=job.fence.worker_id,
+                scheduled_at=job.scheduled_at,
+                created_at=job.created_at,
+            )
+        return run.context
 
     def _called(self, run: Run, args: dict[str, Any], keywords: dict[str, Any]) -> Awaitable[Any]:
         """Call the handler, or what leads to it; where nothing does, without a coroutine of our own in between."""
@@ -145,18 +147,19 @@ class Pipeline:
     def _call(self, run: Run, keywords: dict[str, Any]) -> Awaitable[Any]:
         if self._hooks.middleware:
             return self._call_wrapped(run, keywords)
+        return self._call_alone(run, keywords)
+
+    def _call_wrapped(self, run: Run, keywords: dict[str, Any]) -> Awaitable[Any]:
+        def call(_context: JobContext) -> Awaitable[Any]:
+            return self._call_alone(run, keywords)
+
+        return self._hooks.wrap(call)(self._context(run))
+
+    def _call_alone(self, run: Run, keywords: dict[str, Any]) -> Awaitable[Any]:
         if run.plan.is_async:
             called: Awaitable[Any] = run.plan.handler(**keywords)
             return called
         return self._call_in_thread(run, keywords)
-
-    async def _call_wrapped(self, run: Run, keywords: dict[str, Any]) -> Any:
-        async def call(_context: JobContext) -> Any:
-            if run.plan.is_async:
-                return await run.plan.handler(**keywords)
-            return await self._call_in_thread(run, keywords)
-
-        return await self._hooks.wrap(call)(self._context(run.job))
 
     async def _call_in_thread(self, run: Run, keywords: dict[str, Any]) -> Any:
         run.in_thread = True

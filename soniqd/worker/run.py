@@ -10,6 +10,7 @@ from typing import Any
 
 from soniqd.model import ClaimedJob
 from soniqd.policy.outcome import Ending
+from soniqd.queue.context import JobContext
 from soniqd.queue.registry import Task
 
 
@@ -55,6 +56,7 @@ class Run:
     interrupted = False
     abandoned = False
     error: BaseException | None = None
+    context: JobContext | None = None
     ending: Ending | None = None
     ended_at = 0.0
 

@@ -17,6 +17,8 @@ Severity = Literal["problem", "warning"]
 
 HOLDS_TOO_LONG_S = 60.0
 """A transaction that is open for so long makes claims slower while many jobs pass."""
+HOLDS_WHILE_BEHIND_S = 5.0
+"""The same where vacuum is behind already: that may be why."""
 HOLDS_TOO_MANY = 100_000
 """Transactions since, where nobody knows for how long: a slot, a standby, a session of another role."""
 DEAD_TOO_MANY = 4
@@ -48,7 +50,8 @@ def examine(checkup: Checkup, *, need: ConnectionNeed | None = None) -> tuple[Fi
     """Return the findings; ``need`` is what the daemon's configuration may open, None where there is none."""
     found = [*_schema(checkup), *_tables(checkup), *_indexes(checkup)]
     if checkup.server is not None:
-        found += [*_server(checkup.server), *_horizon(checkup.server), *_connections(checkup.server, need)]
+        limit_s = HOLDS_WHILE_BEHIND_S if any(map(dead_too_many, checkup.tables)) else HOLDS_TOO_LONG_S
+        found += [*_server(checkup.server), *_horizon(checkup.server, limit_s), *_connections(checkup.server, need)]
     if checkup.file is not None:
         found += _file(checkup.file)
     if abs(checkup.clock_ahead_s) - checkup.round_trip_s > CLOCK_OFF_S:
@@ -77,7 +80,7 @@ def _tables(checkup: Checkup) -> Iterator[Finding]:
             yield Finding("table_autovacuum_off", "problem", {"table": table.name})
         elif dead_too_many(table):
             yield Finding("vacuum_behind", "warning", _lag(table))
-        if _is_bloated(table):
+        if _is_bloated(table) and not dead_too_many(table):
             yield Finding("table_bloated", "warning", _bloat(table))
 
 
@@ -133,9 +136,9 @@ def _server(server: ServerState) -> Iterator[Finding]:
             yield Finding("slot_idle", "warning", {"slot": slot.name, "kept_bytes": slot.kept_bytes})
 
 
-def _horizon(server: ServerState) -> Iterator[Finding]:
+def _horizon(server: ServerState, limit_s: float) -> Iterator[Finding]:
     for holder in server.horizon:
-        if holds_too_long(holder):
+        if _holds_too_long(holder, limit_s):
             yield Finding(
                 "horizon_held",
                 "warning",
@@ -153,10 +156,10 @@ def _horizon(server: ServerState) -> Iterator[Finding]:
             )
 
 
-def holds_too_long(holder: HorizonHolder) -> bool:
+def _holds_too_long(holder: HorizonHolder, limit_s: float) -> bool:
     """Whether dead rows have piled up behind it, or will."""
     if holder.age_s is not None:
-        return holder.age_s > HOLDS_TOO_LONG_S
+        return holder.age_s > limit_s
     return holder.age_transactions > HOLDS_TOO_MANY
 
 

@@ -112,6 +112,17 @@ def test_bloat_is_what_is_large_and_mostly_empty():
     assert of_index(bytes=200 * MB) == ["index_bloated"]
 
 
+def test_space_that_dead_rows_take_is_no_bloat_yet():
+    assert of_table(dead_rows=51_000, bytes=200 * MB) == ["vacuum_behind"]
+
+
+def test_who_holds_the_horizon_is_named_sooner_where_vacuum_is_behind():
+    server = replace(SERVER, horizon=(HorizonHolder("transaction", "7", 3, age_s=10.0),))
+    assert codes(Checkup("pg", tables=(TABLE,), server=server)) == []
+    behind = replace(TABLE, dead_rows=51_000)
+    assert codes(Checkup("pg", tables=(behind,), server=server)) == ["vacuum_behind", "horizon_held"]
+
+
 def test_an_index_that_is_not_valid_is_told_whoever_made_it():
     assert of_index(valid=False) == ["index_invalid"]
     assert of_index(valid=False, ours=False) == ["index_invalid"]

@@ -9,7 +9,7 @@ of another encoding, psycopg's way is the way.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from weakref import WeakKeyDictionary
 
 import psycopg
@@ -59,11 +59,11 @@ class DirectStatement:
 
     def _prepare(self, pgconn: PGconn) -> PQGen[None]:
         pgconn.send_prepare(self._name, self._text)
-        _check(*(yield from generators.execute(pgconn)))
+        _check((yield from generators.execute(pgconn)))
 
     def _execute(self, pgconn: PGconn, values: list[bytes | None]) -> PQGen[None]:
         pgconn.send_query_prepared(self._name, values)
-        _check(*(yield from generators.execute(pgconn)))
+        _check((yield from generators.execute(pgconn)))
 
 
 def _encoded(value: str | None) -> bytes | None:
@@ -75,6 +75,10 @@ def _encoded(value: str | None) -> bytes | None:
     return encoded
 
 
-def _check(result: PGresult) -> None:
-    if result.status not in _SUCCEEDED:
-        raise errors.error_from_result(result)
+def _check(results: Sequence[PGresult]) -> None:
+    """Raise what went wrong; a server that goes away may say so in several results."""
+    if not results:
+        raise psycopg.OperationalError("the connection ended without an answer")
+    for result in results:
+        if result.status not in _SUCCEEDED:
+            raise errors.error_from_result(result)

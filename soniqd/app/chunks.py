@@ -19,6 +19,9 @@ from soniqd.queue import new_jobs
 from soniqd.queue.ids import new_job_ids
 from soniqd.queue.new_jobs import Recipe
 
+OnStored = Callable[[list[str]], object]
+"""Hears the ids of each chunk when it is stored."""
+
 CHUNK_JOBS = 5000
 CHUNK_BYTES = 8 * 1024 * 1024
 """A chunk ends with whichever comes first, so that a statement's size is bounded."""
@@ -43,13 +46,15 @@ async def store_in_chunks(
     store: Callable[[list[NewJob]], Awaitable[list[str]]],
     *,
     ahead: bool,
+    on_stored: OnStored | None = None,
 ) -> list[str]:
-    """Make and store a job for each item; return what ``store`` answers, in order.
+    """Make and store a job for each item; return what ``store`` answers, in order, or hand it to ``on_stored``.
 
     ``ahead`` makes a chunk while another one is being stored. Raises what ``items`` and ``store`` raise, and
     InvalidArgumentsError with the ``index`` of the item and the number of jobs ``stored`` before.
     """
-    storing = _Storing(store)
+    ids: list[str] = []
+    storing = _Storing(store, on_stored or ids.extend)
     try:
         async with aclosing(_chunks(recipe, items, dedup_keys, storing)) as made:
             async for chunk, is_last in made:
@@ -60,27 +65,28 @@ async def store_in_chunks(
         raise
     except InvalidArgumentsError as error:
         await storing.finish()
-        error.context.setdefault("stored", len(storing.ids))
+        error.context.setdefault("stored", storing.count)
         raise
     except BaseException:
         await storing.finish()
         raise
-    return storing.ids
+    return ids
 
 
 class _Storing:
     """Stores one chunk at a time."""
 
-    def __init__(self, store: Callable[[list[NewJob]], Awaitable[list[str]]]) -> None:
+    def __init__(self, store: Callable[[list[NewJob]], Awaitable[list[str]]], on_stored: OnStored) -> None:
         self._store = store
+        self._on_stored = on_stored
         self._under_way: asyncio.Task[list[str]] | None = None
-        self.ids: list[str] = []
+        self.count = 0
 
     async def add(self, chunk: list[NewJob], *, ahead: bool) -> None:
         """Store a chunk after the one before; with ``ahead``, return as soon as that has begun."""
         await self.finish()
         if not ahead:
-            self.ids += await self._store(chunk)
+            self._note(await self._store(chunk))
             return
         self._under_way = asyncio.create_task(self._run(chunk))
         await asyncio.sleep(0)
@@ -89,7 +95,7 @@ class _Storing:
         """Wait for what is under way."""
         task, self._under_way = self._under_way, None
         if task is not None:
-            self.ids += await task
+            self._note(await task)
 
     async def cancel(self) -> None:
         """Leave what is under way."""
@@ -103,6 +109,10 @@ class _Storing:
             await asyncio.wait([self._under_way])
         else:
             await asyncio.sleep(0)
+
+    def _note(self, ids: list[str]) -> None:
+        self.count += len(ids)
+        self._on_stored(ids)
 
     async def _run(self, chunk: list[NewJob]) -> list[str]:
         return await self._store(chunk)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from soniqd.app.chunks import DedupKeys, Items, store_in_chunks
+from soniqd.app.chunks import DedupKeys, Items, OnStored, store_in_chunks
 from soniqd.app.core import AppCore
 from soniqd.errors import InvalidArgumentsError, UnsupportedByBackendError
 from soniqd.model import NewJob
@@ -65,6 +65,7 @@ class Enqueueing(AppCore):
         unique: bool | None = None,
         dedup_keys: DedupKeys | None = None,
         connection: Any = None,
+        on_stored: OnStored | None = None,
     ) -> list[str]:
         """Store a job of one task for each item (a dict of arguments or a pydantic model); return ids in order.
 
@@ -74,11 +75,19 @@ class Enqueueing(AppCore):
         ``dedup_keys`` gives each item its key: as many keys as items, or a function of the item. The options mean
         what they mean to ``enqueue``. An InvalidArgumentsError tells the item's ``index`` and how many jobs were
         ``stored`` before, in its context.
+
+        The ids of all jobs are many for a very long iterator: ``on_stored`` is called with those of each chunk once
+        it is stored (in a transaction of yours: written), and the answer is then an empty list.
         """
         options = new_jobs.options(queue=queue, priority=priority, scheduled_at=scheduled_at, unique=unique)
         recipe = self._maker.recipe(target, options)
         return await store_in_chunks(
-            recipe, items, dedup_keys, lambda chunk: self._store(chunk, connection), ahead=connection is None
+            recipe,
+            items,
+            dedup_keys,
+            lambda chunk: self._store(chunk, connection),
+            ahead=connection is None,
+            on_stored=on_stored,
         )
 
     async def schedule(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from typing import Any
 
 import pytest
@@ -265,3 +266,44 @@ async def test_what_was_stored_before_an_error_of_the_iterator_stays(app, backen
     with pytest.raises(OSError, match="the file is gone"):
         await app.enqueue_many(app.send, items())
     assert backend.calls == [2]
+
+
+async def test_ids_may_be_heard_chunk_by_chunk_instead_of_collected(app, monkeypatch):
+    monkeypatch.setattr(chunks, "CHUNK_JOBS", 4)
+    heard: list[list[str]] = []
+    items = ({"order_id": number} for number in range(10))
+    assert await app.enqueue_many(app.send, items, on_stored=heard.append) == []
+    assert [len(ids) for ids in heard] == [4, 4, 2]
+    assert [(await stored(app, job_id))["args"]["order_id"] for ids in heard for job_id in ids] == list(range(10))
+
+
+async def test_memory_does_not_grow_with_the_number_of_items(monkeypatch):
+    monkeypatch.setattr(chunks, "CHUNK_JOBS", 100)
+    alive: weakref.WeakSet[Argument] = weakref.WeakSet()
+    most = 0
+
+    class Forgetful(MemoryBackend):
+        async def enqueue(self, jobs, *, connection=None):
+            nonlocal most
+            most = max(most, len(alive))
+            return [job.id for job in jobs]
+
+    def items():
+        for number in range(2000):
+            item = Argument(order_id=number)
+            alive.add(item)
+            yield item
+
+    app = Soniq(backend=Forgetful())
+    app.job(name="orders.send")(send_order)
+    assert await app.enqueue_many("orders.send", items(), on_stored=lambda _: None) == []
+    assert 0 < most <= 200
+
+
+class Argument(dict[str, Any]):
+    """A dict whose life can be watched."""
+
+    __hash__ = object.__hash__  # type: ignore[assignment]
+
+
+async def send_order(order_id: int) -> None: ...

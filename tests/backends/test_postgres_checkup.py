@@ -29,9 +29,9 @@ def found(checkup: Checkup) -> set[str]:
 
 
 @pytest.fixture
-def sql(postgres_url):
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        yield lambda statement: connection.execute(statement.encode())
+def sql(postgres_url, postgres_server):
+    """Run statements, each in a session of its own: sessions tell of their statistics when they end."""
+    return lambda statement: postgres_server.execute(statement, database=postgres_url.rpartition("/")[2])
 
 
 async def test_a_fresh_database_is_well(postgres_url):

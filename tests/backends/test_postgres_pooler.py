@@ -46,7 +46,7 @@ async def connect(postgres_url):
 
 @pytest.fixture(autouse=True)
 def short_proof(monkeypatch):
-    monkeypatch.setattr(wakeups, "_PROOF_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(wakeups, "_ECHO_TIMEOUT_S", 0.5)
 
 
 async def test_jobs_are_stored_claimed_and_finished_by_many_at_once(pooler, connect):

@@ -100,7 +100,7 @@ async def test_without_a_database_it_is_there_and_not_live(postgres_server, post
 
 async def test_where_notifications_do_not_arrive_it_is_not_live(postgres, monkeypatch):
     """As behind a pooler in transaction mode: LISTEN succeeds, on a session that is not there afterwards."""
-    monkeypatch.setattr(wakeups, "_PROOF_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(wakeups, "_ECHO_TIMEOUT_S", 0.2)
     subscribe = psycopg.AsyncConnection.execute
 
     async def without_listen(self, query, *args, **kwargs):

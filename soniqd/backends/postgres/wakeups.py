@@ -42,6 +42,8 @@ from soniqd.log.event import emit
 NEW_JOB, DUE = "soniq_new_job", "soniq_due"
 _PROOF_EVERY_S = 20.0
 _PROOF_TIMEOUT_S = 5.0
+_ECHO_TIMEOUT_S = 2.0
+"""For what was sent already. Who takes itself for deaf by mistake finds its jobs by looking until it tries again."""
 _LOOK_EVERY_S = 0.25
 _LISTEN_AGAIN_S = 60.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
@@ -143,9 +145,9 @@ class PostgresWakeUps:
         else:
             await execute(connection, SQL["echo"], {"channel": self._echo})
         try:
-            async with asyncio.timeout(_PROOF_TIMEOUT_S):
+            async with asyncio.timeout(_ECHO_TIMEOUT_S):
                 while not self._echoed:
-                    await self._hear(connection, _PROOF_TIMEOUT_S)
+                    await self._hear(connection, _ECHO_TIMEOUT_S)
         except TimeoutError:
             await self._unsubscribe(connection)
             raise _UnheardError from None

@@ -54,13 +54,15 @@ class Hooks:
             raise ConfigurationError(f"cannot add middleware {_name(middleware)}: it is not an async function")
         self.middleware.append(middleware)
 
-    def run_before(self, job_name: str, job_id: str, args: dict[str, Any]) -> Awaitable[None]:
+    # Each runs the hooks as far as it gets without waiting, and returns what is left to be awaited, if anything.
+
+    def run_before(self, job_name: str, job_id: str, args: dict[str, Any]) -> Awaitable[None] | None:
         return _run("before_job", self.before, job_name, job_id, args)
 
-    def run_after(self, job_name: str, job_id: str, result: Any) -> Awaitable[None]:
+    def run_after(self, job_name: str, job_id: str, result: Any) -> Awaitable[None] | None:
         return _run("after_job", self.after, job_name, job_id, result)
 
-    def run_error(self, job_name: str, job_id: str, error: BaseException | str) -> Awaitable[None]:
+    def run_error(self, job_name: str, job_id: str, error: BaseException | str) -> Awaitable[None] | None:
         return _run("on_error", self.error, job_name, job_id, error)
 
     def wrap(self, handler: Handler) -> Handler:
@@ -81,21 +83,38 @@ class _Link:
         return self._middleware(context, self._next)
 
 
-async def _run(event: str, hooks: list[_Hook], job_name: str, job_id: str, value: Any) -> None:
-    for hook, call in hooks:
+def _run(event: str, hooks: list[_Hook], job_name: str, job_id: str, value: Any) -> Awaitable[None] | None:
+    for place, (hook, call) in enumerate(hooks):
         try:
             answer = call(job_name, job_id, value)
-            if is_awaitable(answer):
-                await answer
         except Exception as error:  # noqa: BLE001  a hook is the application's; the job is not to suffer from it
-            emit(
-                catalogue.HOOK_FAILED,
-                exc_info=error,
-                hook=f"{event} {_name(hook)}",
-                job_id=job_id,
-                job_name=job_name,
-                error=f"{type(error).__name__}: {error}",
-            )
+            _report(event, hook, error, job_name=job_name, job_id=job_id)
+            continue
+        if is_awaitable(answer):
+            return _await(answer, event, hooks[place:], (job_name, job_id, value))
+    return None
+
+
+async def _await(answer: Awaitable[Any], event: str, hooks: list[_Hook], offered: tuple[str, str, Any]) -> None:
+    """Wait for what the first of these hooks has answered, and run the others."""
+    try:
+        await answer
+    except Exception as error:  # noqa: BLE001  see above
+        _report(event, hooks[0][0], error, job_name=offered[0], job_id=offered[1])
+    left = _run(event, hooks[1:], *offered)
+    if left is not None:
+        await left
+
+
+def _report(event: str, hook: Callable[..., Any], error: Exception, *, job_name: str, job_id: str) -> None:
+    emit(
+        catalogue.HOOK_FAILED,
+        exc_info=error,
+        hook=f"{event} {_name(hook)}",
+        job_id=job_id,
+        job_name=job_name,
+        error=f"{type(error).__name__}: {error}",
+    )
 
 
 def _dispatch(hook: Callable[..., Any], offered: tuple[str, str, str]) -> Callable[[str, str, Any], Any]:

@@ -88,13 +88,13 @@ class _HooksByOwner(Hooks):
             self.error += hooks.error
             self.middleware += hooks.middleware
 
-    def run_before(self, job_name: str, job_id: str, args: dict[str, Any]) -> Awaitable[None]:
+    def run_before(self, job_name: str, job_id: str, args: dict[str, Any]) -> Awaitable[None] | None:
         return self._by_task[job_name].run_before(job_name, job_id, args)
 
-    def run_after(self, job_name: str, job_id: str, result: Any) -> Awaitable[None]:
+    def run_after(self, job_name: str, job_id: str, result: Any) -> Awaitable[None] | None:
         return self._by_task[job_name].run_after(job_name, job_id, result)
 
-    def run_error(self, job_name: str, job_id: str, error: BaseException | str) -> Awaitable[None]:
+    def run_error(self, job_name: str, job_id: str, error: BaseException | str) -> Awaitable[None] | None:
         return self._by_task[job_name].run_error(job_name, job_id, error)
 
     def wrap(self, handler: Handler) -> Handler:

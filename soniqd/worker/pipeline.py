@@ -130,19 +130,27 @@ class Pipeline:
 
     def _called(self, run: Run, args: dict[str, Any], keywords: dict[str, Any]) -> Awaitable[Any]:
         """Call the handler, or what leads to it; where nothing does, without a coroutine of our own in between."""
-        if self._metrics.active or self._hooks.before:
-            return self._call_observed(run, args, keywords)
+        if self._metrics.active:
+            return self._call_measured(run, args, keywords)
+        if self._hooks.before and (hooks := self._run_before(run, args)) is not None:
+            return self._call_after(hooks, run, keywords)
         return self._call(run, keywords)
 
-    async def _call_observed(self, run: Run, args: dict[str, Any], keywords: dict[str, Any]) -> Any:
+    async def _call_measured(self, run: Run, args: dict[str, Any], keywords: dict[str, Any]) -> Any:
         job = run.job
-        if self._metrics.active:
-            await self._metrics.job_started(
-                job_id=job.fence.job_id, job_name=job.name, queue=job.queue, attempt=job.attempts + 1
-            )
-        if self._hooks.before:
-            await self._hooks.run_before(job.name, job.fence.job_id, args)
+        await self._metrics.job_started(
+            job_id=job.fence.job_id, job_name=job.name, queue=job.queue, attempt=job.attempts + 1
+        )
+        if self._hooks.before and (hooks := self._run_before(run, args)) is not None:
+            await hooks
         return await self._call(run, keywords)
+
+    async def _call_after(self, hooks: Awaitable[None], run: Run, keywords: dict[str, Any]) -> Any:
+        await hooks
+        return await self._call(run, keywords)
+
+    def _run_before(self, run: Run, args: dict[str, Any]) -> Awaitable[None] | None:
+        return self._hooks.run_before(run.job.name, run.job.fence.job_id, args)
 
     def _call(self, run: Run, keywords: dict[str, Any]) -> Awaitable[Any]:
         if self._hooks.middleware:
@@ -219,29 +227,32 @@ class Pipeline:
             return next_retry_delay_s(run.plan.task.retry, attempt=attempt, random=0.5)
 
     async def _observe(self, run: Run, ending: Ending, result: Any) -> None:
-        job = run.job
-        if isinstance(ending, Returned) and self._hooks.after:
-            hooks = self._hooks.run_after(job.name, job.fence.job_id, result)
-        elif run.error is not None and self._hooks.error:
-            hooks = self._hooks.run_error(job.name, job.fence.job_id, run.error)
-        else:
-            return
         run.timed_out = False
-        self._deadlines.set(run, self._hook_timeout_s)
         try:
-            await hooks
+            hooks = self._run_behind(run, ending, result)
+            if hooks is not None:
+                self._deadlines.set(run, self._hook_timeout_s)
+                await hooks
         except BaseException as error:  # what a hook raises changes nothing about the job
             if _is_closing(run, error):
                 raise
             emit(
                 catalogue.HOOKS_CUT_SHORT,
-                job_id=job.fence.job_id,
-                job_name=job.name,
+                job_id=run.job.fence.job_id,
+                job_name=run.job.name,
                 error=f"longer than {self._hook_timeout_s:g} s" if run.timed_out else summarize_error(error),
             )
         finally:
             self._deadlines.clear(run)
             _forget_cancellation(run)
+
+    def _run_behind(self, run: Run, ending: Ending, result: Any) -> Awaitable[None] | None:
+        name, job_id = run.job.name, run.job.fence.job_id
+        if isinstance(ending, Returned) and self._hooks.after:
+            return self._hooks.run_after(name, job_id, result)
+        if run.error is not None and self._hooks.error:
+            return self._hooks.run_error(name, job_id, run.error)
+        return None
 
     def _expired(self, run: Run) -> None:
         """Act on a deadline: cancel what can be cancelled; report, once, what cannot."""

@@ -191,12 +191,12 @@ def test_folders_of_the_path_come_first_and_once(write, load, tmp_path):
     assert sys.path.count(str(tmp_path)) == 1
 
 
-async def test_each_job_meets_the_hooks_of_its_own_application(write, load):
+def test_each_job_meets_the_hooks_of_its_own_application(write, load):
     source = (
         APP + "@app.job(name='{0}')\ndef f(): ...\nseen = []\napp.before_job(lambda job_name: seen.append(job_name))\n"
     )
     write(red=source.format("red"), blue=source.format("blue"))
     jobs = load("red", "blue")
     assert jobs.hooks.before
-    await jobs.hooks.run_before("red", "id", {})
+    assert jobs.hooks.run_before("red", "id", {}) is None
     assert (sys.modules["red"].seen, sys.modules["blue"].seen) == (["red"], [])

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import Awaitable
 from typing import Any
 
 import pytest
@@ -12,6 +14,11 @@ from soniqd.queue.hooks import Hooks
 CONTEXT = JobContext(job_id="id", job_name="task", attempt=1, max_attempts=3, queue="default")
 
 
+async def ended(left: Awaitable[None] | None) -> None:
+    if left is not None:
+        await left
+
+
 async def test_hooks_get_what_the_parameters_name():
     seen: list[Any] = []
     hooks = Hooks()
@@ -20,9 +27,9 @@ async def test_hooks_get_what_the_parameters_name():
     hooks.add_error(lambda error: seen.append(str(error)))
     hooks.add_before(lambda: seen.append("nothing"))
 
-    await hooks.run_before("task", "id", {"a": 1})
-    await hooks.run_after("task", "id", 42)
-    await hooks.run_error("task", "id", RuntimeError("broken"))
+    await ended(hooks.run_before("task", "id", {"a": 1}))
+    await ended(hooks.run_after("task", "id", 42))
+    await ended(hooks.run_error("task", "id", RuntimeError("broken")))
 
     assert seen == [("task", "id", {"a": 1}), "nothing", ("id", 42), "broken"]
 
@@ -35,7 +42,7 @@ async def test_hooks_may_be_coroutine_functions():
         seen.append(job_name)
 
     hooks.add_before(hook)
-    await hooks.run_before("task", "id", {})
+    await ended(hooks.run_before("task", "id", {}))
     assert seen == ["task"]
 
 
@@ -44,7 +51,7 @@ async def test_hooks_with_open_parameters_get_everything():
     hooks = Hooks()
     hooks.add_before(lambda *values: seen.append(values))
     hooks.add_before(lambda **values: seen.append(values))
-    await hooks.run_before("task", "id", {"a": 1})
+    await ended(hooks.run_before("task", "id", {"a": 1}))
     assert seen == [("task", "id", {"a": 1}), {"job_name": "task", "job_id": "id", "args": {"a": 1}}]
 
 
@@ -52,7 +59,7 @@ async def test_parameters_with_defaults_of_their_own_are_left_alone():
     seen: list[Any] = []
     hooks = Hooks()
     hooks.add_after(lambda result, level="info": seen.append((result, level)))
-    await hooks.run_after("task", "id", 1)
+    await ended(hooks.run_after("task", "id", 1))
     assert seen == [(1, "info")]
 
 
@@ -76,7 +83,7 @@ async def test_a_raising_hook_is_logged_and_the_next_one_runs(caplog):
     hooks.add_after(broken)
     hooks.add_after(lambda result: seen.append(result + 1))
     with caplog.at_level(logging.WARNING, "soniqd"):
-        await hooks.run_after("task", "id", 1)
+        await ended(hooks.run_after("task", "id", 1))
     assert seen == [2]
     (record,) = caplog.records
     assert record.event == "hook_failed"
@@ -153,5 +160,22 @@ async def test_each_form_of_hook_gets_what_it_asks_for(hook: str):
     calls = []
     hooks = Hooks()
     hooks.add_before(eval(hook, {"heard": lambda job_name, job_id, args: calls.append((job_name, job_id, args))}))
-    await hooks.run_before("task", "id", "args")
+    await ended(hooks.run_before("task", "id", "args"))
     assert calls == [("task", "id", "args")]
+
+
+async def test_hooks_run_in_order_whether_they_wait_or_not():
+    calls = []
+
+    async def waits(job_name: str):
+        await asyncio.sleep(0)
+        calls.append(f"waits {job_name}")
+
+    async def fails():
+        raise RuntimeError("broken")
+
+    hooks = Hooks()
+    for hook in (lambda: calls.append("first"), waits, fails, lambda: calls.append("last")):
+        hooks.add_before(hook)
+    await ended(hooks.run_before("task", "id", {}))
+    assert calls == ["first", "waits task", "last"]

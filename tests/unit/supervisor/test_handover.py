@@ -115,6 +115,7 @@ WIRING = {
 
 ELSEWHERE: dict[str, dict[str, str]] = {
     "Master": {
+        "_early": "it was booted",
         "reloads": "code, settings, config, last_reload",
         "restarts": "none is under way",
         "started_at": "started_at",
@@ -173,6 +174,7 @@ ELSEWHERE: dict[str, dict[str, str]] = {
     },
     "Box": {"memory_fd": "memory_fd", "blackbox_fd": "blackbox_fd", "memory": "mapped anew", "asking": "nobody asks"},
     "Generation": {
+        "_early": "it was booted",
         "number": "number",
         "tasks": "tasks",
         "_soft_nofile": "soft_nofile",

@@ -107,6 +107,22 @@ async def test_what_nobody_needs_is_pruned_in_bounded_numbers(postgres, execute)
         assert execute(f"SELECT count(*) FROM {table}") == [(0,)]
 
 
+async def test_many_hosts_pruning_at_once_delete_each_row_once(postgres, execute):
+    """Rows are not locked first: whoever meets another one's deletion waits for it, in the order of their places."""
+    execute(
+        "INSERT INTO soniq_finished_jobs (id, seq, job_name, args, status, queue, priority, attempts, max_attempts, "
+        "crashes, interruptions, unique_job, outcome_no, created_at, expires_at) "
+        "SELECT gen_random_uuid(), n, 'task', '{}', 'done', 'default', 100, 1, 1, 0, 0, false, 1, now(), "
+        "now() - (n * 7919 % 251) * interval '1 second' - interval '1 second' FROM generate_series(1, 3000) n"
+    )
+    deleted = 0
+    while reports := [r.history for r in await asyncio.gather(*(postgres.prune(limit=500) for _ in range(6)))]:
+        deleted += sum(reports)
+        if not any(reports):
+            break
+    assert deleted == 3000
+
+
 async def test_names_of_workers_that_never_had_a_row_are_pruned(postgres, execute):
     execute("INSERT INTO soniq_task_registry VALUES ('t', 'soniq-worker-1', now() - interval '2 days')")
     await postgres.prune()

@@ -76,7 +76,7 @@ class Inspecting(AppCore):
         return await (await self._lifecycle.open()).list_jobs(where)
 
     async def get_queue_stats(self) -> list[QueueStats]:
-        """Return the counts of each queue's jobs, sorted by queue."""
+        """Return the counts of each queue's jobs, sorted by queue; on PostgreSQL, above 100,000 they are estimates."""
         return await (await self._lifecycle.open()).queue_stats()
 
     async def list_queues(self) -> list[QueueRecord]:

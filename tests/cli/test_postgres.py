@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from subprocess import PIPE
 
+import psycopg
 import pytest
 from click.testing import CliRunner
 
@@ -80,3 +81,15 @@ def test_a_wrong_password_does_not_appear(soniqctl, postgres_server: PostgresSer
     url = f"postgresql://nobody:secret@127.0.0.1:{postgres_server.port}/postgres"
     (line,) = soniqctl(url, "jobs", "list", expect=1).stderr.splitlines()
     assert "secret" not in line
+
+
+def test_counts_that_are_estimates_are_called_so(postgres_url, monkeypatch):
+    monkeypatch.setattr("soniqd.backends.postgres.inspect.COUNTED_EXACTLY", 5)
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO soniq_jobs (id, job_name, args) SELECT gen_random_uuid(), 't', '{}' FROM generate_series(1, 9)"
+        )
+    command = ["--database-url", postgres_url, "queues", "list"]
+    assert "large numbers are estimates" in CliRunner().invoke(main, command).stdout
+    [queue] = json.loads(CliRunner().invoke(main, [*command, "--json"]).stdout)
+    assert (queue["queued"], queue["estimated"]) == (9, True)

@@ -1,4 +1,4 @@
-"""The jobs module with all that a job can have: a timeout, retries, hooks, middleware, metrics and a result."""
+"""The jobs module with all that a job can have: a timeout, retries, hooks, metrics and a result."""
 
 from __future__ import annotations
 
@@ -42,11 +42,6 @@ def after(job_name: str, result: Any) -> None:
 @app.on_error
 def on_error(job_name: str, error: BaseException) -> None:
     seen["error"] += 1
-
-
-@app.middleware
-async def middleware(context: JobContext, call_next: Any) -> Any:
-    return await call_next(context)
 
 
 @app.job(name="noop", timeout=60, retries=5, retry_delay=2, retry_backoff=True)

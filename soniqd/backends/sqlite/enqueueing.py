@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from operator import attrgetter
-from typing import Any
 
 from soniqd.backends.sqlite.transaction import Transaction, as_json
 from soniqd.model import JobId, NewJob
@@ -12,40 +12,32 @@ from soniqd.model import JobId, NewJob
 
 def store_jobs(tx: Transaction, jobs: Sequence[NewJob]) -> list[tuple[JobId, bool]]:
     """Store jobs in order; return for each the id that stands for it, and whether it was stored now."""
-    stored = tx.run_rows("insert_jobs", _rows(jobs, tx.now))
+    return [answer for _, alike in groupby(jobs, _common) for answer in _store_alike(tx, list(alike))]
+
+
+_common = attrgetter("name", "queue", "priority", "max_attempts", "unique", "producer_id", "run_at", "delay_s")
+_own = attrgetter("id", "args_json", "args_hash", "dedup_key")
+
+
+def _store_alike(tx: Transaction, jobs: Sequence[NewJob]) -> list[tuple[JobId, bool]]:
+    """Store jobs of one task: what they have in common goes to SQLite once."""
+    *common, _, _ = _common(jobs[0])
+    scheduled_at, due_at = _times(jobs[0], tx.now)
+    stored = tx.run_rows("insert_jobs", list(map(_own, jobs)), [*common, scheduled_at, due_at, tx.now, tx.now])
+    if stored and scheduled_at is None:
+        tx.wake(jobs[0].queue)
+    elif stored and scheduled_at is not None:
+        tx.wake_later(scheduled_at)
     if stored == len(jobs):
-        _announce(tx, jobs)
         return [(job.id, True) for job in jobs]
     found = frozenset(tx.array("stored_ids", (as_json([job.id for job in jobs]),)))
-    _announce(tx, [job for job in jobs if job.id in found])
     return [(job.id, True) if job.id in found else (_twin(tx, job), False) for job in jobs]
 
 
-def _rows(jobs: Sequence[NewJob], now: float) -> list[tuple[Any, ...]]:
-    at_once = (None, None, now, now)
-    return [_fields(job) + (at_once if _is_for_now(job) else (*_times(job, now), now, now)) for job in jobs]
-
-
-_fields = attrgetter(
-    "id",
-    "name",
-    "args_json",
-    "args_hash",
-    "queue",
-    "priority",
-    "max_attempts",
-    "unique",
-    "dedup_key",
-    "producer_id",
-)
-
-
-def _is_for_now(job: NewJob) -> bool:
-    return job.run_at is None and job.delay_s is None
-
-
 def _times(job: NewJob, now: float) -> tuple[float | None, float | None]:
-    """Return scheduled_at, for a job whose time is to come, or else due_at."""
+    """Return scheduled_at, for a job whose time is to come, or else due_at; neither for one without a time."""
+    if job.run_at is None and job.delay_s is None:
+        return None, None
     due_at = job.run_at.timestamp() if job.run_at is not None else now + (job.delay_s or 0.0)
     return (due_at, None) if due_at > now else (None, due_at)
 
@@ -55,12 +47,3 @@ def _twin(tx: Transaction, job: NewJob) -> JobId:
     if twin is None:
         twin = tx.value("unique_twin", (job.name, job.args_hash))
     return JobId(twin)
-
-
-def _announce(tx: Transaction, jobs: Sequence[NewJob]) -> None:
-    for job in jobs:
-        scheduled_at = None if _is_for_now(job) else _times(job, tx.now)[0]
-        if scheduled_at is None:
-            tx.wake(job.queue)
-        else:
-            tx.wake_later(scheduled_at)

@@ -11,7 +11,7 @@ from typing import Any
 from soniqd.backends.sqlite.statements import statements, with_rows
 
 _LARGEST_CHUNK = 2048
-"""SQLite takes 32766 parameters in one statement (sqlite.org/limits.html): rows have up to 15 each."""
+"""SQLite takes 32766 parameters in one statement (sqlite.org/limits.html): rows have up to nine each."""
 
 
 class Transaction:
@@ -35,9 +35,10 @@ class Transaction:
         """Return what a statement gives as one JSON value."""
         return json.loads(self.value(name, parameters))
 
-    def run_rows(self, name: str, rows: Sequence[tuple[Any, ...]]) -> int:
+    def run_rows(self, name: str, rows: Sequence[tuple[Any, ...]], common: Sequence[Any] = ()) -> int:
         """Run a statement with ``{rows}`` over all rows in few steps; return how many it changed.
 
+        ``common`` are the parameters before those of the rows.
         Chunks have the sizes 2048, 1024, ... 1, so that few different statements have to be prepared.
         """
         changed, start, size = 0, 0, _LARGEST_CHUNK
@@ -45,7 +46,7 @@ class Transaction:
             while size > len(rows) - start:
                 size //= 2
             chunk = rows[start : start + size]
-            values = list(chain.from_iterable(chunk))
+            values = [*common, *chain.from_iterable(chunk)]
             changed += self.connection.execute(with_rows(name, rows=size, width=len(rows[0])), values).rowcount
             start += size
         return changed

@@ -1,7 +1,7 @@
--- :insert_jobs Store jobs; one whose id or key is taken is left out.
-INSERT INTO soniq_jobs (id, job_name, args, args_hash, queue, priority, max_attempts, unique_job, dedup_key,
-                        producer_id, scheduled_at, due_at, created_at, updated_at)
-VALUES {rows}
+-- :insert_jobs Store jobs that have the first ten values in common; one whose id or key is taken is left out.
+INSERT INTO soniq_jobs (job_name, queue, priority, max_attempts, unique_job, producer_id, scheduled_at, due_at,
+                        created_at, updated_at, id, args, args_hash, dedup_key)
+SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, column1, column2, column3, column4 FROM (VALUES {rows}) WHERE true
 ON CONFLICT DO NOTHING
 
 -- :stored_ids Which of these ids are in the hot table.

@@ -1,4 +1,4 @@
--- Room in the hot table's pages, and vacuum for what lies outside of them. Measured on PostgreSQL 15, rows of 150 bytes.
+-- Room in the hot table's pages, and vacuum for what lies outside of them. Measured on PostgreSQL 15, rows of 150 B.
 --
 -- fillfactor 45: a claim writes a second version of a row, a little larger, and only if that fits into the same page
 -- need its unchanged part not be written to the log, and the old version not be locked in a record of its own. With
@@ -9,11 +9,13 @@
 -- Arguments beyond 2 kB lie in the table's TOAST table, which has settings of its own: by default it waits for a fifth
 -- of a backlog of millions to be dead.
 --
--- What was measured and left: without the index of held jobs a claim writes 76 bytes less, but nobody finds a dead
--- worker's jobs; without the history's index by expires_at a finished job writes 66 bytes less, but deleting would walk
--- over all; BRIN in its place keeps the smallest value of a range for ever, so each deletion would walk over all, too;
--- the server's time changes by less than a twentieth with any of them. deduplicate_items off writes more. Partitions of
--- the history by time would make each lookup of a job probe all of them, and dropping one locks out whoever finishes.
+-- Measured and left: without the index of held jobs a claim writes 76 bytes less, but nobody finds a dead worker's jobs;
+-- without the history's index by expires_at a finished job writes 66 bytes less, but deleting would walk over all. The
+-- server's time changes by less than a twentieth with either. Without deduplicate_items both write more.
+--
+-- Weighed and left: an index of block ranges by expires_at keeps the least value of a range for ever, so that deleting
+-- would walk over all in the end; with partitions of the history by time each lookup of a job probes all of them, and
+-- dropping one locks out whoever finishes a job.
 
 ALTER TABLE soniq_jobs SET (
   fillfactor = 45,

@@ -11,6 +11,7 @@ from soniqd.errors import ConfigurationError
 from soniqd.queue.context import JobContext
 from soniqd.queue.hooks import Hooks
 
+ARGS = {"a": 1}
 CONTEXT = JobContext(job_id="id", job_name="task", attempt=1, max_attempts=3, queue="default")
 
 
@@ -144,14 +145,14 @@ def test_middleware_that_is_not_async_is_refused(middleware):
     "hook",
     [
         "lambda job_name, job_id, args: heard(job_name, job_id, args)",
-        "lambda job_name, job_id: heard(job_name, job_id, 'args')",
+        "lambda job_name, job_id: heard(job_name, job_id, ARGS)",
         "lambda args, job_id, job_name: heard(job_name, job_id, args)",
         "lambda args, job_name='other': heard(job_name, 'id', args)",
         "lambda *, job_id, args: heard('task', job_id, args)",
         "lambda job_name, *, args: heard(job_name, 'id', args)",
         "lambda mine=1, args=None: heard('task', 'id', args)",
         "lambda args: heard('task', 'id', args)",
-        "lambda: heard('task', 'id', 'args')",
+        "lambda: heard('task', 'id', ARGS)",
         "lambda *values: heard(*values)",
         "lambda **values: heard(**values)",
     ],
@@ -159,9 +160,9 @@ def test_middleware_that_is_not_async_is_refused(middleware):
 async def test_each_form_of_hook_gets_what_it_asks_for(hook: str):
     calls = []
     hooks = Hooks()
-    hooks.add_before(eval(hook, {"heard": lambda job_name, job_id, args: calls.append((job_name, job_id, args))}))
-    await ended(hooks.run_before("task", "id", "args"))
-    assert calls == [("task", "id", "args")]
+    hooks.add_before(eval(hook, {"heard": lambda *heard: calls.append(heard), "ARGS": ARGS}))
+    await ended(hooks.run_before("task", "id", ARGS))
+    assert calls == [("task", "id", ARGS)]
 
 
 async def test_hooks_run_in_order_whether_they_wait_or_not():

@@ -159,8 +159,12 @@ def test_middleware_that_is_not_async_is_refused(middleware):
 )
 async def test_each_form_of_hook_gets_what_it_asks_for(hook: str):
     calls = []
+
+    def heard(job_name, job_id, args):
+        calls.append((job_name, job_id, args))
+
     hooks = Hooks()
-    hooks.add_before(eval(hook, {"heard": lambda *heard: calls.append(heard), "ARGS": ARGS}))
+    hooks.add_before(eval(hook, {"heard": heard, "ARGS": ARGS}))
     await ended(hooks.run_before("task", "id", ARGS))
     assert calls == [("task", "id", ARGS)]
 

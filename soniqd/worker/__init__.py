@@ -40,6 +40,12 @@ What a job costs, and what was tried (no-op jobs, 100 slots, microseconds of the
 * Deadlines on one timer (deadlines.py): 0.2, where asyncio.timeout takes 4.
 * Fewer collections of garbage (a threshold of 10,000 instead of 700) gave 8 %, and were left alone: the
   process is the application's, too.
+* Hooks that do not wait are called without a coroutine and a deadline (queue/hooks.py), and a run has one context.
+* uvloop against asyncio, with PostgreSQL: 15.2 against 17.1 on 3.11, 12.2 against 13.0 on 3.12, 11.9 against 13.0 on
+  3.13. Batches leave the loop little to do. 3.14 was not to be had.
+* From commit to the handler's start, milliseconds at half, on a machine with other work: the notification is there
+  with the commit, 0.3 until the master has told a worker, 0.2 until that hears, 0.1 until it asks, 1.7 for the claim
+  (0.45 to execute, the rest its commit and two turns of the processor). Nothing else here is worth shortening.
 * What is left has no hot spot: the largest part, making and stepping the task, is 0.6 (1.3 on 3.11).
 """
 

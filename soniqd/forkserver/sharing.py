@@ -26,6 +26,9 @@ _BYTES_OVERHEAD = 33
 """Of Objects/obmalloc.c: blocks are multiples of 16 bytes, up to 512, in pools of 16 KiB; and what a bytes object
 takes beside its content. Where these are other numbers, fewer gaps are filled, or more is allocated."""
 
+_FIRST_UNTRIED = (3, 14)
+"""How a count says "immortal" is CPython's own business: to be looked up, and tried, for each version."""
+
 _MOST_GAPS = 20_000
 """Of one size: no more than 10 MiB even if these gaps never end."""
 
@@ -117,10 +120,10 @@ def _fill_large_gaps() -> None:
 
 
 def _has_immortals() -> bool:
-    """Tell whether reference counts can be switched off for an object: in the usual builds since Python 3.12."""
+    """Tell whether reference counts can be switched off for an object: in the usual builds where that was tried."""
     is_gil_enabled: Callable[[], bool] = getattr(sys, "_is_gil_enabled", lambda: True)
     return (
-        sys.version_info >= (3, 12)
+        (3, 12) <= sys.version_info < _FIRST_UNTRIED
         and sys.implementation.name == "cpython"
         and not hasattr(sys, "gettotalrefcount")
         and is_gil_enabled()

@@ -177,8 +177,8 @@ class Leadership(Protocol):
     async def acquire(self) -> bool:
         """Try once, without waiting; True if held now (also when it was held already)."""
 
-    async def held(self) -> bool:
-        """Check with the database that it is still held."""
+    async def held(self, *, max_age_s: float = 0.0) -> bool:
+        """Check with the database that it is still held; a check that is no older than this is good enough."""
 
     async def release(self) -> None: ...
 

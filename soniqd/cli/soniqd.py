@@ -112,7 +112,8 @@ def _fork_early(settings: DaemonSettings) -> StartedServer | None:
     if settings.jobs.python not in (None, Path(sys.executable)):
         return None
     create_backend(settings.database.url)  # imports what both need
-    return StartedServer(*fork_early(without=MASTERS_OWN))
+    early = fork_early(without=MASTERS_OWN)
+    return None if early is None else StartedServer(*early)
 
 
 def _go_on() -> int:

@@ -20,14 +20,22 @@ from soniqd.forkserver import __main__ as program
 from soniqd.forkserver.sharing import prepare_sharing
 
 
-def fork_early(*, without: Collection[str]) -> tuple[int, socket.socket]:
-    """Return the fork server's pid and the master's end of the socket; raises OSError.
+_ONLY_OF_MASTERS = frozenset({"dotenv"})
+
+
+def fork_early(*, without: Collection[str]) -> tuple[int, socket.socket] | None:
+    """Return the fork server's pid and the master's end of the socket; None if there can be no process more now.
 
     Ends the fork server, as a program of its own, with SystemExit. It does not get the variables ``without``.
     """
     prepare_sharing()
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:  # the master has the patience to try again, by exec
+        near.close()
+        far.close()
+        return None
     if pid == 0:
         near.close()
         _become_a_program(keep=far.fileno(), without=without)
@@ -44,6 +52,8 @@ def _become_a_program(*, keep: int, without: Collection[str]) -> None:
         del sys.path[0]  # the folder of the master's own program
     sys.argv = [str(program.__file__), "--fd", str(keep)]
     sys.modules["__main__"] = program  # what is there is the master's, and part of a fingerprint
+    for name in [name for name in sys.modules if name.partition(".")[0] in _ONLY_OF_MASTERS]:
+        del sys.modules[name]  # likewise
     setproctitle("soniqd: fork server")
 
 

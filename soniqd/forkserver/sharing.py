@@ -35,7 +35,8 @@ _MOST_GAPS = 20_000
 _LARGE = (65536, 32768, 16384, 8192, 4096, 2048, 1024, 512, 256, 128, 64, 24)
 
 _IMMORTAL_KINDS = frozenset(
-    {
+    id(kind)
+    for kind in (
         str,
         bytes,
         int,
@@ -56,9 +57,9 @@ _IMMORTAL_KINDS = frozenset(
         types.GetSetDescriptorType,
         types.MemberDescriptorType,
         types.ClassMethodDescriptorType,
-    }
+    )
 )
-"""Nothing here runs code when it ends, and nothing waits for its end."""
+"""Nothing here runs code when it ends, and nothing waits for its end. By id, since a metaclass may define ``__eq__``."""
 
 _kept: list[object] = []
 
@@ -115,18 +116,20 @@ def _fill_large_gaps() -> None:
         while info.fordblks - info.keepcost >= size:
             libc.malloc(size)
             before, info = info, libc.mallinfo2()
-            if (info.arena, info.keepcost) != (before.arena, before.keepcost):
-                break  # no gap is so large: it came from the end
+            if (info.arena, info.keepcost, info.hblks) != (before.arena, before.keepcost, before.hblks):
+                break  # no gap is so large: it came from the end, or from mmap(2) (see MALLOC_MMAP_THRESHOLD_)
 
 
 def _has_immortals() -> bool:
-    """Tell whether reference counts can be switched off for an object: in the usual builds where that was tried."""
-    is_gil_enabled: Callable[[], bool] = getattr(sys, "_is_gil_enabled", lambda: True)
+    """Tell whether reference counts can be switched off for an object: in the usual builds where that was tried.
+
+    Objects of a build without the global lock begin with something else, also while the lock is on.
+    """
     return (
         (3, 12) <= sys.version_info < _FIRST_UNTRIED
         and sys.implementation.name == "cpython"
         and not hasattr(sys, "gettotalrefcount")
-        and is_gil_enabled()
+        and "t" not in sys.abiflags
     )
 
 
@@ -138,19 +141,23 @@ def _immortalize() -> None:
 
 
 def _lasting() -> Iterator[Any]:
-    """Yield what imported modules consist of, some of it many times."""
+    """Yield what imported modules consist of, some of it many times.
+
+    No object is asked anything, its ``__class__`` included: proxies would do what they stand for, or raise an error.
+    """
     for tracked in gc.get_objects():
         for each in (tracked, *gc.get_referents(tracked)):
-            if type(each) in _IMMORTAL_KINDS or isinstance(each, type):
+            kind = type(each)
+            if id(kind) in _IMMORTAL_KINDS or issubclass(kind, type):
                 yield each
-                if isinstance(each, types.CodeType):
+                if kind is types.CodeType:
                     yield from _constants(each)
 
 
 def _constants(code: types.CodeType) -> Iterator[Any]:
     yield from (code.co_consts, code.co_names, code.co_qualname, code.co_filename)
     for constant in code.co_consts:
-        if type(constant) in _IMMORTAL_KINDS:
+        if id(type(constant)) in _IMMORTAL_KINDS:
             yield constant
         if isinstance(constant, types.CodeType):
             yield from _constants(constant)

@@ -18,6 +18,9 @@ from soniqd.version import __version__
 from soniqd.worker import Worker, WorkerOptions
 from soniqd.worker.board import Board
 
+_POLL_TURNS = 2
+"""Workers of a group poll in turns; more turns would leave too long a gap when those of one turn are busy or gone."""
+
 
 def make_worker(
     spec: ChildSpec,
@@ -78,12 +81,16 @@ def _record(spec: ChildSpec, master: ProcessIdentity | None) -> WorkerRecord:
 
 def _options(spec: ChildSpec, settings: DaemonSettings) -> WorkerOptions:
     jobs, graces = settings.jobs, Graces.within(spec.stop_signal_timeout_s)
+    configured = max((group.processes for group in settings.workers if group.name == spec.group), default=1)
+    turns = max(1, min(configured, _POLL_TURNS))
     return WorkerOptions(
         concurrency=spec.concurrency,
         queues=spec.queues,
         job_timeout_s=jobs.timeout,
         result_ttl_s=jobs.result_ttl,
         poll_interval_s=jobs.poll_interval,
+        poll_turn=1 + spec.index % turns,
+        poll_turns=turns,
         sync_threads=jobs.sync_handler_pool_size,
         max_crashes=jobs.max_crashes,
         cancel_grace_s=graces.cancel_s,

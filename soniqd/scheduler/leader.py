@@ -26,9 +26,9 @@ class Leader:
         self._set(await self._leadership.acquire())
         return self._leads
 
-    async def confirm(self) -> bool:
-        """Check that nobody else can have become leader."""
-        self._set(self._leads and await self._leadership.held())
+    async def confirm(self, *, max_age_s: float = 0.0) -> bool:
+        """Check that nobody else can have become leader; a check no older than this is good enough."""
+        self._set(self._leads and await self._leadership.held(max_age_s=max_age_s))
         return self._leads
 
     def lost(self) -> None:

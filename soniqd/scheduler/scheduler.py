@@ -18,7 +18,7 @@ from soniqd.model import ScheduleSpec
 from soniqd.policy.cron import first_run
 from soniqd.scheduler.clock import DatabaseClock
 from soniqd.scheduler.leader import Leader
-from soniqd.scheduler.ticker import Ticker, agenda
+from soniqd.scheduler.ticker import Agenda, Ticker, agenda
 
 FOLLOW_S = 0.5
 """How often a follower tries to lead: a dead leader is replaced within about that."""
@@ -28,6 +28,9 @@ REREAD_S = 5.0
 
 PREPARE_S = 0.1
 """How long before a tick the leader checks that it leads and rereads, so that the tick itself waits for nothing."""
+
+BELIEVE_S = 30.0
+"""How long a leader with nothing to fire believes that it leads, as long as its connection stands."""
 
 _LONGEST_PAUSE_S = 1.0
 
@@ -122,16 +125,21 @@ class Scheduler:
 
     async def _lead(self) -> None:
         """Fire until leadership is lost, or there is something else to do."""
-        while self._goes_on() and await self._leader.confirm():
+        while self._goes_on() and await self._leader.confirm(max_age_s=BELIEVE_S):
             await self._clock.refresh()
             records = [record for record in await self._backend.list_schedules() if self._ticker.accepts(record)]
             plan = agenda(records, self._clock.now())
+            if self._is_near(plan) and not await self._leader.confirm():
+                return
             if not plan.due:
                 if not await self._wait_for(plan.next_at):
                     continue
                 plan = agenda(records, self._clock.now())
             for record in plan.due:
                 await self._ticker.fire(record, may_go_on=self._goes_on)
+
+    def _is_near(self, plan: Agenda) -> bool:
+        return bool(plan.due) or (plan.next_at is not None and self._clock.until_s(plan.next_at) <= PREPARE_S)
 
     async def _wait_for(self, next_at: datetime | None) -> bool:
         """Wait for the next tick; False if the schedules have to be read again before it."""

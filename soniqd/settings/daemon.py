@@ -74,7 +74,9 @@ class JobsTable:
     max_retries: int = setting(3, "retries of a job that does not say", ge=0)
     max_crashes: int = setting(3, "workers that a job may bring down before it is a dead letter", ge=1)
     sync_handler_pool_size: int = setting(8, "threads a worker has for handlers without async", ge=1, le=256)
-    poll_interval: Duration = setting(5.0, "how often a worker looks for jobs that nobody announced")
+    poll_interval: Duration = setting(
+        5.0, "how often a group, its workers taking turns, looks for jobs that nobody announced"
+    )
 
 
 @dataclass(frozen=True, slots=True)

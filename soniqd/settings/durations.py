@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import Annotated
 
 from soniqd.settings.fields import Written
@@ -16,14 +17,14 @@ def parse_duration_s(value: object) -> float:
     if isinstance(value, bool):
         raise ValueError(_expected(value))  # noqa: TRY004  what a parser of a setting raises
     if isinstance(value, int | float):
-        seconds = float(value)
+        seconds = value
     elif isinstance(value, str) and (match := _PATTERN.fullmatch(value)):
         seconds = float(match[1]) * _UNITS_S[match[2] or "s"]
     else:
         raise ValueError(_expected(value))
-    if not 0 <= seconds < float("inf"):
+    if not 0 <= seconds <= sys.float_info.max:  # an int may be larger than that
         raise ValueError(_expected(value))
-    return seconds
+    return float(seconds)
 
 
 def _expected(value: object) -> str:

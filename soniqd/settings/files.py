@@ -47,6 +47,9 @@ def _read(path: Path, environment: Environment, document: Document) -> dict[str,
     except tomllib.TOMLDecodeError as error:
         document.problems.append(_syntax_problem(path, str(error)))
         return {}
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, arrays in arrays without end
+        document.problems.append(f"{path}: cannot parse: {str(error).lower()}")
+        return {}
 
     def expand(text: str, loc: Loc) -> str:
         return _expand(text, loc, path, environment, document)

@@ -128,7 +128,10 @@ class _Reader:
             return self._checked(isinstance(value, bool), value, loc, "true or false")
         is_number = not isinstance(value, bool) and isinstance(value, int if kind is int else int | float)
         self._checked(is_number, value, loc, "a whole number" if kind is int else "a number")
-        return kind(value)
+        try:
+            return kind(value)
+        except OverflowError:  # a whole number beyond what a float can be
+            return self._checked(False, value, loc, "a smaller number")  # noqa: FBT003  as above
 
     def _bound(self, bounds: Bounds, value: Any, loc: Loc) -> None:
         if value is not None and (wanted := _missed(bounds, value)) is not None:

@@ -17,15 +17,16 @@ _LARGEST = 2**63 - 1
 
 def parse_size(value: object) -> int:
     """Return bytes; raises ValueError for anything that is not a size, negative ones included."""
+    size: int | float
     if isinstance(value, int) and not isinstance(value, bool):
         size = value
     elif isinstance(value, str) and (match := _PATTERN.fullmatch(value)) and (match[2] or "B") in _UNITS:
-        size = int(float(match[1]) * _UNITS[match[2]]) if match[2] else int(float(match[1]))
+        size = float(match[1]) * _UNITS[match[2] or "B"]
     else:
         raise ValueError(_expected(value))
     if not 0 <= size <= _LARGEST:
         raise ValueError(_expected(value))
-    return size
+    return int(size)
 
 
 def format_size(size: int) -> str:

@@ -28,6 +28,7 @@ from soniqd.backends import StorageBackend
 from soniqd.errors import DatabaseError
 from soniqd.log import catalogue, emit
 from soniqd.model import WorkerId
+from soniqd.policy.polls import until_next_poll_s
 from soniqd.queue.registry import TaskRegistry
 from soniqd.worker.bell import Bell
 from soniqd.worker.completer import Completer
@@ -94,6 +95,7 @@ class Claimer:
         self._due_at = 0.0
         self._poll_at = 0.0
         self._polls = 0
+        self._polled = False
         self._recheck_at: list[float] = []
         self._split_until = 0.0
         self._rate = Rate()
@@ -180,9 +182,19 @@ class Claimer:
         self._news = self._more = False
         for ask in asks:
             await self._claim(ask)
-        spread = 0.9 + random.random() / 5  # noqa: S311  keeps a fleet's polls apart, no more
-        self._poll_at = time.monotonic() + self._options.poll_interval_s * spread
+        self._poll_at = time.monotonic() + self._until_poll_s()
         return True
+
+    def _until_poll_s(self) -> float:
+        options, polled = self._options, self._polled
+        self._polled = False
+        return until_next_poll_s(
+            options.poll_interval_s,
+            turn=options.poll_turn,
+            turns=options.poll_turns,
+            polled=polled,
+            random=random.random(),  # noqa: S311  keeps a fleet's polls apart, no more
+        )
 
     async def _claim(self, ask: _Ask) -> None:
         try:
@@ -213,7 +225,7 @@ class Claimer:
         """Make due jobs claimable; a poll that finds none claims all the same."""
         polling = now >= self._poll_at
         if polling:
-            self._news = True
+            self._news = self._polled = True
             self._poll_at = now + self._options.poll_interval_s
             self._polls += 1
             polling = not self._supervised or self._polls % _FALLBACK_POLLS == 1

@@ -19,6 +19,9 @@ class WorkerOptions:
     job_timeout_s: float = 300.0
     result_ttl_s: float = 300.0
     poll_interval_s: float = 5.0
+    poll_turn: int = 1
+    poll_turns: int = 1
+    """Where so many workers of a group take turns at polling: the how manieth this one is."""
     sync_threads: int = 8
     max_crashes: int = 3
     snooze_max_s: float = 86400.0

@@ -49,7 +49,18 @@ async def test_a_leader_whose_session_was_ended_knows(postgres, postgres_server)
     postgres_server.execute(
         "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name LIKE 'soniqd leader %'"
     )
-    assert await leader.held() is False
+    assert await leader.held(max_age_s=60) is False
+
+
+async def test_what_was_proved_lately_costs_no_statement(postgres, monkeypatch):
+    leader = postgres.leadership("scheduler")
+    assert await leader.acquire()
+    assert await leader.held(max_age_s=60)
+    monkeypatch.setattr(leader, "_run", None)
+    assert await leader.held(max_age_s=60)
+    with pytest.raises(TypeError):
+        await leader.held()
+    monkeypatch.undo()
 
 
 async def test_a_follower_does_not_hold(postgres, postgres_url):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from soniqd import Soniq
-from tests.support.daemon import Daemon
+from tests.support.daemon import BIN, Daemon
 from tests.support.proc_files import descriptors
 
 SURROUNDINGS = """
@@ -62,6 +62,16 @@ async def test_it_has_no_descriptor_of_the_master(tmp_path):
 
 async def test_a_reload_of_the_same_code_replaces_nobody(tmp_path):
     async with Daemon(tmp_path) as daemon:
+        worker = await daemon.pid_of("default/1")
+        await daemon.soniqctl("reload")
+        await daemon.log_event("reload_changed_nothing")
+        assert await daemon.pid_of("default/1") == worker
+
+
+async def test_nor_does_one_where_only_the_master_has_read_variables_from_a_file(tmp_path):
+    (tmp_path / ".env").write_text("SONIQ_MAX_RETRIES=5\n")
+    program = ("env", "-C", "/", str(BIN / "soniqd"))
+    async with Daemon(tmp_path, program=program) as daemon:
         worker = await daemon.pid_of("default/1")
         await daemon.soniqctl("reload")
         await daemon.log_event("reload_changed_nothing")

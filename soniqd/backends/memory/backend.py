@@ -100,7 +100,7 @@ class _MemoryLeadership:
     async def acquire(self) -> bool:
         return self._state.leaders.setdefault(self._name, self) is self
 
-    async def held(self) -> bool:
+    async def held(self, *, max_age_s: float = 0.0) -> bool:  # noqa: ARG002  always known
         return self._state.leaders.get(self._name) is self
 
     async def release(self) -> None:

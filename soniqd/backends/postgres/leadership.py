@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
 import re
 import socket
+import time
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -58,6 +60,7 @@ class PostgresLeadership:
         self._key = advisory_key(f"leadership:{name}")
         self._connection: Connection | None = None
         self._by_transaction = False
+        self._proved_s = -math.inf
 
     async def acquire(self) -> bool:
         with translated("ask for the leadership"):
@@ -79,18 +82,22 @@ class PostgresLeadership:
             await self._say(connection, b"ROLLBACK")  # who only follows needs no connection of the server
         return bool(held)
 
-    async def held(self) -> bool:
+    async def held(self, *, max_age_s: float = 0.0) -> bool:
         if self._connection is None or not is_usable(self._connection):
             return False
+        if time.monotonic() - self._proved_s < max_age_s:
+            return True  # the lock lasts as long as the session, whose end would be seen on the socket
         try:
             [(held,)] = await self._run(self._connection, "is_leading")
         except (psycopg.OperationalError, psycopg.InterfaceError):
             await self.release()
             return False
+        self._proved_s = time.monotonic() if held else -math.inf
         return bool(held)
 
     async def release(self) -> None:
         connection, self._connection = self._connection, None
+        self._proved_s = -math.inf
         self._leading.discard(self)
         if connection is None:
             return

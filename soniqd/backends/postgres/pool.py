@@ -20,7 +20,7 @@ from psycopg.pq import ConnStatus, TransactionStatus
 from soniqd.errors import ClosedError, DatabaseUnavailableError
 
 Connection = psycopg.AsyncConnection[tuple[object, ...]]
-_IDLE_FOR_S = 60.0
+_IDLE_FOR_S = 10.0
 """How long a connection beyond the minimum may lie idle."""
 
 _FRESH_FOR_S = 0.01

@@ -138,7 +138,7 @@ class _Leadership:
             self._locks.add(self._lock)
         return held
 
-    async def held(self) -> bool:
+    async def held(self, *, max_age_s: float = 0.0) -> bool:  # noqa: ARG002  a look at a file costs nothing
         return await self._access.read(lambda _: self._lock.held())
 
     async def release(self) -> None:

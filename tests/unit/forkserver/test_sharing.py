@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
 
 import pytest
+
+from soniqd.forkserver import sharing
 
 SHARED_READS = """
 import gc, os
@@ -51,6 +54,63 @@ def test_new_objects_lie_next_to_each_other() -> None:
     )
 
 
+def run(program: str, **environ: str) -> tuple[str, str, int]:
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={**os.environ, **environ},
+    )
+    return result.stdout, result.stderr, result.returncode
+
+
+def test_no_object_is_asked_what_it_is() -> None:
+    program = """
+        import weakref
+        from soniqd.forkserver.sharing import prepare_sharing
+
+        class Lazy:
+            @property
+            def __class__(self): raise RuntimeError("not configured")
+
+        class Comparable(type):
+            def __eq__(self, other): return NotImplemented
+
+        class Thing(metaclass=Comparable): pass
+        class Subject: pass
+
+        kept = [Lazy(), Thing(), weakref.proxy(Subject())]
+        prepare_sharing()
+        print("end")
+    """
+    assert run(program) == ("end\n", "", 0)
+
+
+def test_gaps_are_filled_to_an_end_where_malloc_maps_what_it_gives_out() -> None:
+    program = """
+        import gc, resource
+        from soniqd.forkserver.sharing import prepare_sharing
+
+        gaps = [bytes(3000) for _ in range(20_000)]
+        del gaps[::2]
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        prepare_sharing()
+        print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024 < 64)
+    """
+    assert run(program, MALLOC_MMAP_THRESHOLD_="4000", MALLOC_TOP_PAD_="0") == ("True\n", "", 0)
+
+
+@pytest.mark.parametrize(("flags", "has"), [("", True), ("t", False)])
+def test_objects_of_a_build_without_the_global_lock_are_left_alone(
+    monkeypatch: pytest.MonkeyPatch, flags: str, has: bool
+) -> None:
+    monkeypatch.setattr(sys, "version_info", (3, 13, 0, "final", 0))
+    monkeypatch.setattr(sys, "abiflags", flags)
+    assert sharing._has_immortals() is has
+
+
 def test_what_is_alive_goes_on_as_before() -> None:
     program = """
         import gc, weakref
@@ -67,7 +127,4 @@ def test_what_is_alive_goes_on_as_before() -> None:
         thing = None
         print("end")
     """
-    result = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=False, timeout=60
-    )
-    assert (result.stdout, result.stderr, result.returncode) == ("gone\nend\n", "", 0)
+    assert run(program) == ("gone\nend\n", "", 0)

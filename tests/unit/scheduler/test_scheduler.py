@@ -105,7 +105,7 @@ async def test_two_that_both_believe_to_lead_fire_each_tick_once(memory):
         async def acquire(self):
             return True
 
-        async def held(self):
+        async def held(self, *, max_age_s=0.0):
             return True
 
         async def release(self):

@@ -375,6 +375,14 @@ def test_a_syntax_error_has_line_and_column(write, text, where):
     assert caught.value.problems[0].startswith(f"{path}{where}cannot parse: ")
 
 
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * 5000], ids=["digits", "arrays"])
+def test_what_python_refuses_to_read_is_a_problem(write, value):
+    path = write(f"a = {value}")
+    with pytest.raises(ConfigurationError) as caught:
+        load_daemon_settings(path, environ={})
+    assert caught.value.problems[0].startswith(f"{path}: cannot parse: ")
+
+
 def test_a_file_that_is_no_text_is_a_problem(write):
     path = write("")
     path.write_bytes(b"a = '\xff'")

@@ -25,7 +25,10 @@ def test_what_is_a_duration(text, seconds):
     assert parse_duration_s(text) == seconds
 
 
-@pytest.mark.parametrize("value", ["", "s", "-1s", -1, "1w", "1 s 2", True, None, [], float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "value",
+    ["", "s", "-1s", -1, "1w", "1 s 2", True, None, [], float("nan"), float("inf"), 10**400, -(10**400), "9" * 400],
+)
 def test_what_is_none(value):
     with pytest.raises(ValueError, match="expected a duration"):
         parse_duration_s(value)

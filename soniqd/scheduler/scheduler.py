@@ -23,7 +23,7 @@ from soniqd.scheduler.ticker import Agenda, Ticker, agenda
 FOLLOW_S = 0.5
 """How often a follower tries to lead: a dead leader is replaced within about that."""
 
-REREAD_S = 5.0
+REREAD_S = 10.0
 """How long the leader goes by what it has read; nothing is fired by what is older than PREPARE_S."""
 
 PREPARE_S = 0.1

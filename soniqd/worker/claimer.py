@@ -9,7 +9,8 @@ Jobs of that stock that find no slot for ``prefetch_ttl_s`` go back. Handlers wi
 threads only, once it has shown that they are slow.
 
 Under a master, which hears of every job for later and makes it claimable when it is due, the worker is only the second
-to look: a second after its own retries are due, and at every ``_FALLBACK_POLLS``-th poll.
+to look: a second after its own retries are due, and, in half of a group's workers, at each
+``_FALLBACK_POLLS``-th poll.
 
 Failure model: while the database is away it tries again ever more slowly (see Outage). A claim whose answer was lost
 may have taken jobs: ``claims_of`` finds them, at once and again after ``_LATE_COMMIT_S``.
@@ -228,7 +229,7 @@ class Claimer:
             self._news = self._polled = True
             self._poll_at = now + self._options.poll_interval_s
             self._polls += 1
-            polling = not self._supervised or self._polls % _FALLBACK_POLLS == 1
+            polling = not self._supervised or (self._options.poll_turn == 1 and self._polls % _FALLBACK_POLLS == 1)
         if not polling and now < self._due_at:
             return
         self._due_at = math.inf  # before the call: what is announced while it is under way counts

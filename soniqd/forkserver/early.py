@@ -19,7 +19,6 @@ from setproctitle import setproctitle
 from soniqd.forkserver import __main__ as program
 from soniqd.forkserver.sharing import prepare_sharing
 
-
 _ONLY_OF_MASTERS = frozenset({"dotenv"})
 
 

@@ -59,7 +59,7 @@ _IMMORTAL_KINDS = frozenset(
         types.ClassMethodDescriptorType,
     )
 )
-"""Nothing here runs code when it ends, and nothing waits for its end. By id, since a metaclass may define ``__eq__``."""
+"""Nothing here runs code when it ends, and nothing waits for its end. By id: a metaclass may not let itself be hashed."""
 
 _kept: list[object] = []
 

@@ -131,7 +131,7 @@ class _Reader:
         try:
             return kind(value)
         except OverflowError:  # a whole number beyond what a float can be
-            return self._checked(False, value, loc, "a smaller number")  # noqa: FBT003  as above
+            return self._checked(False, value, loc, "a smaller number")
 
     def _bound(self, bounds: Bounds, value: Any, loc: Loc) -> None:
         if value is not None and (wanted := _missed(bounds, value)) is not None:

@@ -30,7 +30,9 @@ def test_a_size_is_read(written, size):
     assert parse_size(written) == size
 
 
-@pytest.mark.parametrize("written", ["", "MB", "-1MB", -1, 1.5, True, "5 mb", "5M", "9999999TB", None, [1], 10**400, "9" * 400])
+@pytest.mark.parametrize(
+    "written", ["", "MB", "-1MB", -1, 1.5, True, "5 mb", "5M", "9999999TB", None, [1], 10**400, "9" * 400]
+)
 def test_what_is_no_size_is_refused(written):
     with pytest.raises(ValueError, match='expected a size such as "512MB", "1GiB" or a number of bytes'):
         parse_size(written)

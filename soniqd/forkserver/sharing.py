@@ -59,7 +59,7 @@ _IMMORTAL_KINDS = frozenset(
         types.ClassMethodDescriptorType,
     )
 )
-"""Nothing here runs code when it ends, and nothing waits for its end. By id: a metaclass may not let itself be hashed."""
+"""Nothing here runs code when it ends, and nothing waits for its end. By id: not every class can be hashed."""
 
 _kept: list[object] = []
 

@@ -15,6 +15,7 @@ import pytest
 import soniqd.backends.sqlite
 from soniqd.backends import JobFilter
 from soniqd.backends.sqlite import SQLiteBackend
+from soniqd.backends.sqlite.connection import OLDEST_SQLITE
 from soniqd.backends.sqlite.statements import migrations, statements
 from soniqd.backends.sqlite.transaction import Transaction
 from tests.backends.conformance.builders import claim, done, job, worker
@@ -44,6 +45,24 @@ def test_every_statement_says_what_it_is_for() -> None:
 def test_every_migration_has_statements_in_order() -> None:
     assert list(migrations()) == sorted(migrations())
     assert all(migrations().values())
+
+
+@pytest.mark.parametrize(
+    "newer",
+    [
+        r"->",  # 3.38
+        r"\bRETURNING\b",  # 3.35
+        r"\bMATERIALIZED\b",  # 3.35
+        r"\bON CONFLICT DO UPDATE\b",  # without its columns: 3.35
+        r"\bIS (NOT )?DISTINCT\b",  # 3.39
+    ],
+)
+def test_the_oldest_supported_sqlite_understands_every_statement(newer: str) -> None:
+    """What came after ``OLDEST_SQLITE`` (sqlite.org/changes.html) is not used."""
+    assert OLDEST_SQLITE == (3, 33, 0)
+    every = [*statements().values(), *(text for texts in migrations().values() for text in texts)]
+    spoken = [re.sub(r"--.*", "", text) for text in every]
+    assert [text for text in spoken if re.search(newer, text)] == []
 
 
 @pytest.mark.parametrize(

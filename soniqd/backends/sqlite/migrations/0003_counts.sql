@@ -18,13 +18,13 @@ UNION ALL
 SELECT queue, 'dead_letter', count(*) FROM soniq_dead_letter_jobs GROUP BY queue;
 
 CREATE TRIGGER soniq_count_stored AFTER INSERT ON soniq_jobs BEGIN
-  INSERT INTO soniq_counts VALUES (new.queue, new.status, 1) ON CONFLICT DO UPDATE SET jobs = jobs + 1
+  INSERT INTO soniq_counts VALUES (new.queue, new.status, 1) ON CONFLICT (queue, status) DO UPDATE SET jobs = jobs + 1
 ; END;
 
 CREATE TRIGGER soniq_count_moved AFTER UPDATE OF status, queue ON soniq_jobs
 WHEN old.status <> new.status OR old.queue <> new.queue BEGIN
   UPDATE soniq_counts SET jobs = jobs - 1 WHERE queue = old.queue AND status = old.status
-; INSERT INTO soniq_counts VALUES (new.queue, new.status, 1) ON CONFLICT DO UPDATE SET jobs = jobs + 1
+; INSERT INTO soniq_counts VALUES (new.queue, new.status, 1) ON CONFLICT (queue, status) DO UPDATE SET jobs = jobs + 1
 ; END;
 
 CREATE TRIGGER soniq_count_gone AFTER DELETE ON soniq_jobs BEGIN
@@ -32,7 +32,7 @@ CREATE TRIGGER soniq_count_gone AFTER DELETE ON soniq_jobs BEGIN
 ; END;
 
 CREATE TRIGGER soniq_count_finished AFTER INSERT ON soniq_finished_jobs BEGIN
-  INSERT INTO soniq_counts VALUES (new.queue, new.status, 1) ON CONFLICT DO UPDATE SET jobs = jobs + 1
+  INSERT INTO soniq_counts VALUES (new.queue, new.status, 1) ON CONFLICT (queue, status) DO UPDATE SET jobs = jobs + 1
 ; END;
 
 CREATE TRIGGER soniq_count_pruned AFTER DELETE ON soniq_finished_jobs BEGIN
@@ -40,7 +40,7 @@ CREATE TRIGGER soniq_count_pruned AFTER DELETE ON soniq_finished_jobs BEGIN
 ; END;
 
 CREATE TRIGGER soniq_count_buried AFTER INSERT ON soniq_dead_letter_jobs BEGIN
-  INSERT INTO soniq_counts VALUES (new.queue, 'dead_letter', 1) ON CONFLICT DO UPDATE SET jobs = jobs + 1
+  INSERT INTO soniq_counts VALUES (new.queue, 'dead_letter', 1) ON CONFLICT (queue, status) DO UPDATE SET jobs = jobs + 1
 ; END;
 
 CREATE TRIGGER soniq_count_unearthed AFTER DELETE ON soniq_dead_letter_jobs BEGIN

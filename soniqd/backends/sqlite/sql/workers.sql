@@ -13,7 +13,7 @@ DELETE FROM soniq_task_registry WHERE worker_id = ?
 
 -- :register_names Note the task names of a worker.
 INSERT INTO soniq_task_registry (worker_id, task_name, defaults)
-SELECT ?, value ->> 'name', value ->> 'defaults' FROM json_each(?)
+SELECT ?, json_extract(value, '$.name'), json_extract(value, '$.defaults') FROM json_each(?)
 
 -- :beat Mark workers as alive that are not stopped.
 UPDATE soniq_workers SET last_heartbeat = ? WHERE id IN (SELECT value FROM json_each(?)) AND status <> 'stopped'

@@ -8,6 +8,7 @@ import pytest
 from psycopg.rows import dict_row
 
 from soniqd.backends.postgres import PostgresBackend
+from soniqd.backends.postgres.direct import DirectStatement
 from soniqd.errors import InvalidArgumentsError
 from soniqd.model import JobId
 from tests.support.jobs import claim, new_job, registered
@@ -259,3 +260,30 @@ async def test_a_cancelled_enqueue_leaves_its_connection_usable(postgres, caller
     await caller.rollback()
     await postgres.enqueue([new_job()])
     assert len(await stored(postgres)) == 1
+
+
+async def test_a_caller_who_is_cancelled_while_preparing_spoils_nothing(postgres_url, monkeypatch):
+    """The server has prepared the statement, and nobody here has heard of it."""
+    backend = PostgresBackend(postgres_url, pool_max_size=1)
+    prepare = DirectStatement._prepare
+
+    def cancelled_meanwhile(self, pgconn):
+        yielded = prepare(self, pgconn)
+        wanted = next(yielded)
+        caller.cancel()
+        while True:
+            try:
+                wanted = yielded.send((yield wanted))
+            except StopIteration:
+                return
+
+    with monkeypatch.context() as patched:
+        patched.setattr(DirectStatement, "_prepare", cancelled_meanwhile)
+        caller = asyncio.create_task(backend.enqueue([new_job()]))
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+    jobs = [new_job() for _ in range(3)]
+    for job in jobs:
+        assert await backend.enqueue([job]) == [job.id]
+    assert await stored(backend) == {job.id for job in jobs}
+    await backend.close()

@@ -1,13 +1,15 @@
 """A statement that is run one by one as often as it goes, sent with as few steps as libpq needs.
 
 psycopg's cursor finds types, converts, and keeps statistics of what to prepare: 40 us for the eight parameters of a
-job, as long as the server takes to store it. Here the statement is prepared when a connection meets it first, values
-go as text, and nothing comes back but the error. Behind a pooler, where nothing stays prepared, and on connections
+job, as long as the server takes to store it, and several times that in a process that has slept before, whose caches
+are cold. Here the statement is prepared when a connection meets it first, values go as text, and rows come back in the
+server's binary format. Behind a pooler, where nothing stays prepared, and on connections
 of another encoding, psycopg's way is the way.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from weakref import WeakKeyDictionary
@@ -15,8 +17,10 @@ from weakref import WeakKeyDictionary
 import psycopg
 from psycopg import errors, generators
 from psycopg.abc import PQGen
-from psycopg.pq import ExecStatus
+from psycopg.adapt import Transformer
+from psycopg.pq import ExecStatus, Format
 from psycopg.pq.abc import PGconn, PGresult
+from psycopg.rows import TupleRow
 
 from soniqd.backends.postgres.pool import Connection
 from soniqd.backends.postgres.statements import Statement
@@ -37,8 +41,8 @@ class DirectStatement:
         self._names = [name.decode() for name in names]
         self._fitting: WeakKeyDictionary[Connection, bool] = WeakKeyDictionary()
 
-    async def run(self, connection: Connection, parameters: Mapping[str, str | None]) -> None:
-        """Run it; raises psycopg's errors."""
+    async def run(self, connection: Connection, parameters: Mapping[str, str | None]) -> list[TupleRow]:
+        """Run it and return its rows; raises psycopg's errors."""
         fitting = self._fitting.get(connection)
         if fitting is None:
             fitting = connection.prepare_threshold is not None and connection.info.encoding == "utf-8"
@@ -47,23 +51,28 @@ class DirectStatement:
                     await connection.wait(self._prepare(connection.pgconn))
             self._fitting[connection] = fitting
         if not fitting:
-            await psycopg.AsyncCursor(connection).execute(self._statement.text, parameters)
-            return
+            cursor = await psycopg.AsyncCursor(connection).execute(self._statement.text, parameters, binary=True)
+            return await cursor.fetchall()
         values = [_encoded(parameters[name]) for name in self._names]
         try:
             async with connection.lock:
-                await connection.wait(self._execute(connection.pgconn, values))
+                result = await connection.wait(self._execute(connection.pgconn, values))
         except errors.InvalidSqlStatementName:  # somebody who was lent the connection has deallocated it
             del self._fitting[connection]
-            await self.run(connection, parameters)
+            return await self.run(connection, parameters)
+        transformer = Transformer(connection)
+        transformer.set_pgresult(result)
+        return transformer.load_rows(0, result.ntuples, tuple)
 
     def _prepare(self, pgconn: PGconn) -> PQGen[None]:
+        """Prepare it, unless that was done by somebody who was cancelled before he heard so."""
         pgconn.send_prepare(self._name, self._text)
-        _check((yield from generators.execute(pgconn)))
+        with contextlib.suppress(errors.DuplicatePreparedStatement):
+            _check((yield from generators.execute(pgconn)))
 
-    def _execute(self, pgconn: PGconn, values: list[bytes | None]) -> PQGen[None]:
-        pgconn.send_query_prepared(self._name, values)
-        _check((yield from generators.execute(pgconn)))
+    def _execute(self, pgconn: PGconn, values: list[bytes | None]) -> PQGen[PGresult]:
+        pgconn.send_query_prepared(self._name, values, result_format=Format.BINARY)
+        return _check((yield from generators.execute(pgconn)))
 
 
 def _encoded(value: str | None) -> bytes | None:
@@ -75,10 +84,11 @@ def _encoded(value: str | None) -> bytes | None:
     return encoded
 
 
-def _check(results: Sequence[PGresult]) -> None:
-    """Raise what went wrong; a server that goes away may say so in several results."""
+def _check(results: Sequence[PGresult]) -> PGresult:
+    """Return the result, or raise what went wrong; a server that goes away may say so in several."""
     if not results:
         raise psycopg.OperationalError("the connection ended without an answer")
     for result in results:
         if result.status not in _SUCCEEDED:
             raise errors.error_from_result(result)
+    return results[0]

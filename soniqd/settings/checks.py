@@ -52,8 +52,9 @@ def _database(settings: DaemonSettings) -> Iterator[Finding]:
     loc = ("database", "url")
     if url.startswith("memory:") or ":memory:" in url:
         yield Finding(loc, f"expected a database that several processes can share, got {quoted(url)}")
-    elif not url.startswith(("postgresql://", "postgres://", "sqlite:///")) and not (
-        "://" not in url and url.endswith((".db", ".sqlite", ".sqlite3"))
+    elif "\0" in url or not (
+        url.startswith(("postgresql://", "postgres://", "sqlite:///"))
+        or ("://" not in url and url.endswith((".db", ".sqlite", ".sqlite3")))
     ):
         yield Finding(loc, f'expected "postgresql://..." or "sqlite:///path", got {quoted(url)}')
 

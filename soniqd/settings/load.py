@@ -79,8 +79,8 @@ def load_configuration(
 
 def _read_url_file(document: Document) -> None:
     database = document.values.get("database")
-    if not isinstance(database, dict) or not isinstance(database.get("url_file"), str):
-        return
+    if not isinstance(database, dict) or not isinstance(database.get("url_file"), str) or "\0" in database["url_file"]:
+        return  # what is no path is told with the other values
     origin = document.origins[("database", "url_file")]
     if url_origin := document.origins.get(("database", "url")):
         if url_origin.loc:

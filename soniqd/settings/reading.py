@@ -118,7 +118,7 @@ class _Reader:
 
     def _scalar(self, kind: Any, value: Any, loc: Loc) -> Any:
         if kind is Path:
-            self._checked(isinstance(value, str | os.PathLike), value, loc, "a path")
+            self._checked(isinstance(value, str | os.PathLike) and "\0" not in str(value), value, loc, "a path")
             return Path(value)
         if kind is str:
             return self._checked(isinstance(value, str), value, loc, "a string")

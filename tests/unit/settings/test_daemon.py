@@ -383,6 +383,14 @@ def test_what_python_refuses_to_read_is_a_problem(write, value):
     assert caught.value.problems[0].startswith(f"{path}: cannot parse: ")
 
 
+@pytest.mark.parametrize(
+    ("key", "expected"), [("url_file", "a path"), ("url", '"postgresql://..." or "sqlite:///path"')]
+)
+def test_no_file_has_a_nul_character_in_its_name(problems, key, expected):
+    [problem] = problems(f'[database]\n{key} = "sqlite:///a\\u0000b"')
+    assert problem.startswith(f"database.{key}: expected {expected}, got ")
+
+
 def test_a_file_that_is_no_text_is_a_problem(write):
     path = write("")
     path.write_bytes(b"a = '\xff'")

@@ -8,7 +8,7 @@ import pytest
 from soniqd.backends import JobFilter
 from soniqd.backends.postgres import inspect
 from soniqd.model import JobId
-from soniqd.queue.ids import new_job_id
+from soniqd.queue.ids import new_job_id, new_job_ids
 from tests.support.jobs import new_job
 
 _MANY = 40_000
@@ -85,3 +85,10 @@ def _rows_read(connection) -> int:
         "SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0))::bigint FROM pg_stat_user_tables"
     ).fetchall()
     return int(read)
+
+
+async def test_the_pages_of_a_list_of_bulk_jobs_neither_overlap_nor_leave_one_out(postgres):
+    jobs = [new_job(id=job_id) for job_id in new_job_ids(5000)]
+    await postgres.enqueue(jobs)
+    pages = [await postgres.list_jobs(JobFilter(limit=500, offset=offset)) for offset in range(0, 5000, 500)]
+    assert [job["id"] for page in pages for job in page] == [job.id for job in reversed(jobs)]

@@ -50,6 +50,7 @@ def test_ids_of_one_moment_are_like_single_ones():
         assert (parsed.version, parsed.variant) == (7, uuid.RFC_4122)
         assert before <= parsed.int >> 80 <= after
     assert ids == [str(uuid.UUID(job_id)) for job_id in ids]
+    assert ids == sorted(ids)
     assert new_job_ids(0) == []
 
 

@@ -37,6 +37,10 @@ _TURN = 250
 """Items made in one turn: about a millisecond."""
 
 _SLOW_TURN_S = 0.05
+"""Where the iterator took longer than this for its last items, nothing is being stored during the next ones."""
+
+_LONG_TURN_S = 1.0
+"""Nor ever again after such a wait: an open transaction bears ten seconds of them."""
 
 
 async def store_in_chunks(
@@ -80,12 +84,13 @@ class _Storing:
         self._store = store
         self._on_stored = on_stored
         self._under_way: asyncio.Task[list[str]] | None = None
+        self._was_slow = self._was_ever_long = False
         self.count = 0
 
     async def add(self, chunk: list[NewJob], *, ahead: bool) -> None:
         """Store a chunk after the one before; with ``ahead``, return as soon as that has begun."""
         await self.finish()
-        if not ahead:
+        if not ahead or self._was_slow or self._was_ever_long:
             self._note(await self._store(chunk))
             return
         self._under_way = asyncio.create_task(self._run(chunk))
@@ -105,7 +110,10 @@ class _Storing:
 
     async def take_turns(self, began_s: float) -> None:
         """Let others run; after a turn that was slow, until nothing is under way."""
-        if self._under_way is not None and time.monotonic() - began_s > _SLOW_TURN_S:
+        took_s = time.monotonic() - began_s
+        self._was_slow = took_s > _SLOW_TURN_S
+        self._was_ever_long = self._was_ever_long or took_s > _LONG_TURN_S
+        if self._under_way is not None and self._was_slow:
             await asyncio.wait([self._under_way])
         else:
             await asyncio.sleep(0)
@@ -126,17 +134,23 @@ async def _chunks(
         raise InvalidArgumentsError("cannot enqueue many: items must be an iterable of dicts, one for each job")
     chunk = _Chunk(recipe, dedup_keys)
     if isinstance(items, AsyncIterable):
+        count = 0
         async for item in items:
             if chunk.add(item):
                 yield chunk.take(), False
+            count += 1
+            if count % _TURN == 0:  # it need not wait for anything itself
+                await asyncio.sleep(0)
     else:
         began_s = time.monotonic()
         for count, item in enumerate(items, 1):
-            if chunk.add(item):
-                yield chunk.take(), False
-            if count % _TURN == 0:
+            is_full = chunk.add(item)
+            if count % _TURN == 0 or time.monotonic() - began_s > _SLOW_TURN_S:
                 await storing.take_turns(began_s)
                 began_s = time.monotonic()
+            if is_full:
+                yield chunk.take(), False
+                began_s = time.monotonic()  # the time that storing took was not the iterator's
     chunk.check_keys_used()
     if last := chunk.take():
         yield last, True

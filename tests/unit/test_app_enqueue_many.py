@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import weakref
 from typing import Any
 
@@ -131,6 +132,87 @@ async def test_an_iterator_that_keeps_the_loop_waiting_is_not_read_while_a_chunk
     assert (len(read), slow.calls) == (4, [4])
     slow.let.set()
     assert len(await storing) == 20
+
+
+async def test_an_iterator_that_becomes_slow_is_read_on_after_what_is_being_stored(app, slow, monkeypatch):
+    """Not after so and so many more items, during which a transaction would be left alone."""
+    monkeypatch.setattr(chunks, "_TURN", 1000)
+    monkeypatch.setattr(chunks, "_SLOW_TURN_S", 0.02)
+    read: list[int] = []
+
+    def items():
+        for number in range(12):
+            if number > 4:
+                time.sleep(0.03)
+            read.append(number)
+            yield {"order_id": number}
+
+    storing = asyncio.create_task(app.enqueue_many(app.send, items()))
+    await some_turns()
+    assert (len(read), slow.calls) == (6, [4])
+    slow.let.set()
+    assert len(await storing) == 12
+
+
+async def test_after_one_long_wait_for_an_iterator_it_never_waits_for_a_chunk_again(app, slow, monkeypatch):
+    monkeypatch.setattr(chunks, "_LONG_TURN_S", 0.02)
+    read: list[int] = []
+
+    def items():
+        for number in range(20):
+            if number == 1:
+                time.sleep(0.03)
+            read.append(number)
+            yield {"order_id": number}
+
+    storing = asyncio.create_task(app.enqueue_many(app.send, items()))
+    await some_turns()
+    assert (len(read), slow.calls) == (4, [4])
+    slow.let.set()
+    assert len(await storing) == 20
+
+
+async def test_the_time_that_storing_takes_is_not_taken_for_the_iterators(app, monkeypatch):
+    monkeypatch.setattr(chunks, "CHUNK_JOBS", 4)
+    monkeypatch.setattr(chunks, "_TURN", 1)
+    read = 0
+    ahead: list[int] = []
+
+    class Patient(Recording):
+        async def enqueue(self, jobs, *, connection=None):
+            await asyncio.sleep(0.1)
+            ahead.append(read - 4 * len(ahead))
+            return await super().enqueue(jobs, connection=connection)
+
+    def items():
+        nonlocal read
+        for number in range(20):
+            read += 1
+            yield {"order_id": number}
+
+    app.use_backend(Patient())
+    await app.enqueue_many(app.send, items())
+    assert ahead == [8, 8, 8, 8, 4]
+
+
+async def test_an_asynchronous_iterator_that_never_waits_lets_others_run(app, backend, monkeypatch):
+    monkeypatch.setattr(chunks, "_TURN", 2)
+    turns = 0
+
+    async def count_turns():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def items():
+        for number in range(20):
+            yield {"order_id": number}
+
+    counting = asyncio.create_task(count_turns())
+    await app.enqueue_many(app.send, items())
+    counting.cancel()
+    assert turns >= 10
 
 
 async def test_cancelling_leaves_what_is_being_stored(app, slow):

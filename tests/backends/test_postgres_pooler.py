@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -156,7 +157,11 @@ async def test_a_leader_whose_connection_ends_leads_no_more(wide_pooler, connect
     assert not await first.held()
 
 
-async def test_a_leader_keeps_no_dead_row(wide_pooler, connect, postgres_url):
+@pytest.mark.parametrize("isolation", ["read committed", "repeatable read"])
+async def test_a_leader_keeps_no_dead_row(postgres_server, wide_pooler, connect, postgres_url, isolation):
+    """Whatever the database's default is."""
+    name = urlsplit(postgres_url).path.removeprefix("/")
+    postgres_server.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = '{isolation}'")
     backend = connect(wide_pooler)
     leadership = backend.leadership("scheduler")
     assert await leadership.acquire()

@@ -28,6 +28,9 @@ from soniqd.backends.postgres.pool import Connection, is_usable
 from soniqd.backends.postgres.statements import SQL
 from soniqd.model import LeaderRecord
 
+_BEGIN = b"BEGIN ISOLATION LEVEL READ COMMITTED"
+"""Whatever the database's default is: at a higher level the snapshot of the first statement would stay."""
+
 
 def advisory_key(name: str) -> int:
     """Derive a lock's key from its name: the same in every process and release."""
@@ -76,7 +79,7 @@ class PostgresLeadership:
             [(held,)] = await self._run(connection, "try_lead")
             return bool(held)
         if connection.pgconn.transaction_status == TransactionStatus.IDLE:
-            await self._say(connection, b"BEGIN")
+            await self._say(connection, _BEGIN)
         [(_, held)] = await self._run(connection, "try_lead_by_transaction")
         if not held:
             await self._say(connection, b"ROLLBACK")  # who only follows needs no connection of the server

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from operator import itemgetter
@@ -9,6 +10,7 @@ from typing import Any
 
 from soniqd.backends.postgres.arrays import texts
 from soniqd.backends.postgres.database import Database
+from soniqd.backends.postgres.direct import DirectStatement
 from soniqd.backends.postgres.lookahead import Lookahead
 from soniqd.backends.postgres.statements import SQL
 from soniqd.backends.protocol import DueReport
@@ -20,6 +22,9 @@ _Kind = tuple[tuple[str, ...] | None, tuple[str, ...] | None]
 
 _VAIN_ROUNDS = 5
 """How often a claim looks again in vain when others take the rows before its eyes."""
+
+_VAIN_PAUSE_S = 0.002
+"""Others are about to commit what they take: the second time, this much longer, and so on."""
 
 _MOST_LANES = 32
 _MOST_KINDS = 16
@@ -52,6 +57,8 @@ class PostgresClaim:
             vain = 0 if more else vain + 1
             if len(rows) >= limit or complete:
                 break
+            if vain:
+                await asyncio.sleep(vain * _VAIN_PAUSE_S)
         return _claimed(rows, worker_id)
 
     async def _claim_once(self, worker_id: WorkerId, kind: _Kind, limit: int) -> tuple[list[_Row], bool]:
@@ -65,12 +72,12 @@ class PostgresClaim:
             "worker_id": worker_id,
             "names": None if kind[0] is None else texts(kind[0]),
             "queues": None if kind[1] is None else texts(kind[1]),
-            "limit": limit,
-            "walk": not goes_on,
-            "tell_lanes": lookahead.is_busy and not goes_on,
+            "limit": str(limit),
+            "walk": _boolean(not goes_on),
+            "tell_lanes": _boolean(lookahead.is_busy and not goes_on),
             **(lookahead if goes_on else Lookahead()).parameters(),
         }
-        rows = await self._database.fetch(SQL["claim"], parameters, rows="binary")
+        rows = await self._database.run(_CLAIM, parameters)
         taken = [row for row in rows if row[_ID] is not None]
         taken.sort(key=_ORDER)
         if not goes_on:
@@ -103,6 +110,13 @@ class PostgresClaim:
         if promoted >= limit:
             return DueReport(promoted, 0.0)
         return DueReport(promoted, None if next_due_s is None else max(0.0, next_due_s))
+
+
+_CLAIM = DirectStatement(SQL["claim"])
+
+
+def _boolean(value: bool) -> str:  # noqa: FBT001  a conversion
+    return "t" if value else "f"
 
 
 def _place(row: _Row) -> tuple[tuple[str, str], tuple[int, int]]:

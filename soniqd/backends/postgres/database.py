@@ -124,13 +124,13 @@ class Database:
                     cursor = await psycopg.AsyncCursor(connection).execute(statement.text, parameters)
                     return cursor.rowcount
 
-    async def run(self, statement: DirectStatement, parameters: Mapping[str, str | None]) -> None:
-        """Run one statement as a transaction of its own, in the shortest way."""
+    async def run(self, statement: DirectStatement, parameters: Mapping[str, str | None]) -> list[TupleRow]:
+        """Run one statement as a transaction of its own, in the shortest way; values and rows as it has them."""
         with translated(statement.purpose):
             connection = await self._pool.borrow()
             try:
                 self.deadlines.watch(connection)
-                await statement.run(connection, parameters)
+                return await statement.run(connection, parameters)
             finally:
                 self.deadlines.forget(connection)
                 await self._pool.give_back(connection)

@@ -212,6 +212,7 @@ class PostgresWakeUps:
             self._take_raw(notification.relname.decode(), notification.extra.decode("utf-8", "replace"))
         if connection.pgconn.status != ConnStatus.OK:
             raise psycopg.OperationalError("the server closed the connection")
+        await asyncio.sleep(0)  # who waits for this goes first
         return True
 
     def _take(self, notification: psycopg.Notify) -> None:

@@ -157,6 +157,21 @@ async def test_a_leader_whose_connection_ends_leads_no_more(wide_pooler, connect
     assert not await first.held()
 
 
+async def test_a_leader_whose_transaction_was_broken_off_leads_no_more_and_may_again(wide_pooler, connect):
+    """As by a statement that was cancelled: the server frees the lock with the error."""
+    one, two = connect(wide_pooler), connect(wide_pooler)
+    first, second = one.leadership("scheduler"), two.leadership("scheduler")
+    assert await first.acquire()
+    with pytest.raises(psycopg.DataError):
+        await first._connection.execute("SELECT 1 / 0")
+    assert await second.acquire()
+    assert not await first.held()
+    await second.release()
+    assert await first.acquire()
+    assert await first.held()
+    await first.release()
+
+
 @pytest.mark.parametrize("isolation", ["read committed", "repeatable read"])
 async def test_a_leader_keeps_no_dead_row(postgres_server, wide_pooler, connect, postgres_url, isolation):
     """Whatever the database's default is."""

@@ -92,7 +92,7 @@ class PostgresLeadership:
             return True  # the lock lasts as long as the session, whose end would be seen on the socket
         try:
             [(held,)] = await self._run(self._connection, "is_leading")
-        except (psycopg.OperationalError, psycopg.InterfaceError):
+        except psycopg.Error:  # the connection is gone, or its transaction was broken off, and the lock with it
             await self.release()
             return False
         self._proved_s = time.monotonic() if held else -math.inf

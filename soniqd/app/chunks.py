@@ -83,7 +83,7 @@ class _Storing:
     def __init__(self, store: Callable[[list[NewJob]], Awaitable[list[str]]], on_stored: OnStored) -> None:
         self._store = store
         self._on_stored = on_stored
-        self._under_way: asyncio.Task[list[str]] | None = None
+        self._under_way: asyncio.Task[None] | None = None
         self._was_slow = self._was_ever_long = False
         self.count = 0
 
@@ -91,7 +91,7 @@ class _Storing:
         """Store a chunk after the one before; with ``ahead``, return as soon as that has begun."""
         await self.finish()
         if not ahead or self._was_slow or self._was_ever_long:
-            self._note(await self._store(chunk))
+            await self._run(chunk)
             return
         self._under_way = asyncio.create_task(self._run(chunk))
         await asyncio.sleep(0)
@@ -100,7 +100,7 @@ class _Storing:
         """Wait for what is under way."""
         task, self._under_way = self._under_way, None
         if task is not None:
-            self._note(await task)
+            await task
 
     async def cancel(self) -> None:
         """Leave what is under way."""
@@ -118,12 +118,11 @@ class _Storing:
         else:
             await asyncio.sleep(0)
 
-    def _note(self, ids: list[str]) -> None:
+    async def _run(self, chunk: list[NewJob]) -> None:
+        """Store a chunk and tell of it at once: the next one may be long in coming, or never come."""
+        ids = await self._store(chunk)
         self.count += len(ids)
         self._on_stored(ids)
-
-    async def _run(self, chunk: list[NewJob]) -> list[str]:
-        return await self._store(chunk)
 
 
 async def _chunks(

@@ -359,6 +359,36 @@ async def test_ids_may_be_heard_chunk_by_chunk_instead_of_collected(app, monkeyp
     assert [(await stored(app, job_id))["args"]["order_id"] for ids in heard for job_id in ids] == list(range(10))
 
 
+async def test_ids_of_a_chunk_are_heard_before_the_next_one_is_there(app, monkeypatch):
+    monkeypatch.setattr(chunks, "CHUNK_JOBS", 4)
+    heard: list[list[str]] = []
+
+    async def items():
+        for number in range(6):
+            yield {"order_id": number}
+        await asyncio.Event().wait()
+
+    storing = asyncio.create_task(app.enqueue_many(app.send, items(), on_stored=heard.append))
+    await some_turns()
+    assert [len(ids) for ids in heard] == [4]
+    storing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await storing
+    assert len(await app.list_jobs()) == 4
+
+
+async def test_what_a_listener_to_ids_raises_ends_the_call(app, backend, monkeypatch):
+    monkeypatch.setattr(chunks, "CHUNK_JOBS", 4)
+    items = ({"order_id": number} for number in range(20))
+
+    def fail(ids):
+        raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="the disk is full"):
+        await app.enqueue_many(app.send, items, on_stored=fail)
+    assert backend.calls == [4]
+
+
 async def test_memory_does_not_grow_with_the_number_of_items(monkeypatch):
     monkeypatch.setattr(chunks, "CHUNK_JOBS", 100)
     alive: weakref.WeakSet[Argument] = weakref.WeakSet()

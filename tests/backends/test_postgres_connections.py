@@ -197,6 +197,17 @@ async def test_a_lent_connection_is_ordinary_and_comes_back_clean(connect):
         assert await cursor.fetchone() == (None, "off", "UTC")
 
 
+async def test_texts_are_stored_as_they_are_whatever_encoding_a_stranger_left_behind(connect):
+    backend = connect(pool_max_size=1)
+    await backend.enqueue([new_job()])
+    async with backend.acquire() as connection:
+        await connection.execute("SET client_encoding TO 'LATIN1'")
+    [job_id] = await backend.enqueue([new_job(args_json='{"text": "é"}')])
+    job = await backend.get_job(job_id)
+    assert job is not None
+    assert job["args"] == {"text": "é"}
+
+
 async def test_a_connection_tells_who_it_is(connect, postgres_server, postgres_url):
     backend = connect()
     await backend.open()

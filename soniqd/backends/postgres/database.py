@@ -32,7 +32,9 @@ A host that stood still while it swept would keep all others from sweeping, for 
 _OLDEST_SERVER = 140_000
 
 # See the package's "Plans". jit: the costs that a forbidden plan is given would set the compiler to work.
+# client_encoding: as connected, also after a stranger; direct statements send their texts in it unasked.
 _SESSION = {
+    "client_encoding": "UTF8",
     "TimeZone": "UTC",
     "jit": "off",
     "plan_cache_mode": "force_generic_plan",

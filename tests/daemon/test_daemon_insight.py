@@ -252,6 +252,7 @@ async def test_a_group_whose_only_loop_is_blocked_is_not_ready_but_alive(tmp_pat
 
 async def test_a_drained_group_is_ready(tmp_path):
     async with Daemon(tmp_path, jobs=JOBS) as daemon:
+        await daemon.eventually(lambda: _is_ready(daemon))
         await daemon.soniqctl("drain", "default")
 
         async def paused() -> bool:

@@ -270,7 +270,7 @@ async def test_a_caller_who_is_cancelled_while_preparing_spoils_nothing(postgres
     def cancelled_meanwhile(self, pgconn):
         yielded = prepare(self, pgconn)
         wanted = next(yielded)
-        caller.cancel()
+        enqueueing.cancel()
         while True:
             try:
                 wanted = yielded.send((yield wanted))
@@ -279,9 +279,9 @@ async def test_a_caller_who_is_cancelled_while_preparing_spoils_nothing(postgres
 
     with monkeypatch.context() as patched:
         patched.setattr(DirectStatement, "_prepare", cancelled_meanwhile)
-        caller = asyncio.create_task(backend.enqueue([new_job()]))
+        enqueueing = asyncio.create_task(backend.enqueue([new_job()]))
         with pytest.raises(asyncio.CancelledError):
-            await caller
+            await enqueueing
     jobs = [new_job() for _ in range(3)]
     for job in jobs:
         assert await backend.enqueue([job]) == [job.id]

@@ -8,6 +8,7 @@ import pytest
 from psycopg.rows import dict_row
 
 from soniqd.backends.postgres import PostgresBackend
+from soniqd.backends.postgres.database import Transaction
 from soniqd.backends.postgres.direct import DirectStatement
 from soniqd.errors import InvalidArgumentsError
 from soniqd.model import JobId
@@ -287,3 +288,19 @@ async def test_a_caller_who_is_cancelled_while_preparing_spoils_nothing(postgres
         assert await backend.enqueue([job]) == [job.id]
     assert await stored(backend) == {job.id for job in jobs}
     await backend.close()
+
+
+async def test_jobs_with_and_without_keys_by_turns_are_stored_together_in_order(postgres, monkeypatch):
+    fetched = []
+
+    async def fetch(self, statement, parameters):
+        fetched.append(statement.name)
+        return await fetch_for_real(self, statement, parameters)
+
+    fetch_for_real = Transaction.fetch
+    monkeypatch.setattr(Transaction, "fetch", fetch)
+    jobs = [new_job(dedup_key=str(n) if n % 2 else None) for n in range(MANY)]
+    assert await postgres.enqueue(jobs) == [job.id for job in jobs]
+    assert fetched == ["enqueue_keyed"]
+    claimed = await claim(postgres, await registered(postgres), MANY)
+    assert [job.fence.job_id for job in claimed] == [job.id for job in jobs]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -78,14 +77,13 @@ class PostgresEnqueue:
 async def store(transaction: Transaction, jobs: Sequence[NewJob]) -> list[JobId]:
     """Store jobs in order within a transaction at hand; return the ids that stand for them."""
     ids: list[JobId] = []
-    for keyed, group in itertools.groupby(jobs, _is_keyed):
-        for chunk in _chunks(list(group)):
-            if keyed:
-                ids += await _store_keyed(transaction, chunk)
-            elif len(chunk) >= _COPY_FROM and _can_copy(transaction, chunk):
-                ids += await _copy(transaction, chunk)
-            else:
-                ids += await _store_plain(transaction, chunk)
+    for chunk in _chunks(jobs):
+        if any(map(_is_keyed, chunk)):  # together with those that are not: a statement for each run costs a round trip
+            ids += await _store_keyed(transaction, chunk)
+        elif len(chunk) >= _COPY_FROM and _can_copy(transaction, chunk):
+            ids += await _copy(transaction, chunk)
+        else:
+            ids += await _store_plain(transaction, chunk)
     return ids
 
 
@@ -197,7 +195,7 @@ def _is_keyed(job: NewJob) -> bool:
     return job.unique or job.dedup_key is not None
 
 
-def _chunks(jobs: list[NewJob]) -> Iterator[list[NewJob]]:
+def _chunks(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
     for start in range(0, len(jobs), _CHUNK):
         yield jobs[start : start + _CHUNK]
 

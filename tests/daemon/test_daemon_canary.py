@@ -85,8 +85,8 @@ async def pids(daemon: Daemon) -> dict[str, int]:
 
 
 @asynccontextmanager
-async def steady_work(app: Soniq, out: Path) -> AsyncIterator[None]:
-    """Jobs all the time; at the end, every single one has run."""
+async def steady_work(app: Soniq, out: Path, *, may_run_again: int = 0) -> AsyncIterator[None]:
+    """Jobs all the time; at the end, every single one has run, and no more of them twice than a killed worker had."""
     jobs: list[str] = []
 
     async def produce() -> None:
@@ -104,7 +104,7 @@ async def steady_work(app: Soniq, out: Path) -> AsyncIterator[None]:
     while len(set(numbers(out))) < len(jobs):
         assert time.monotonic() < deadline, f"{len(jobs) - len(set(numbers(out)))} of {len(jobs)} jobs did not run"
         await asyncio.sleep(0.05)
-    assert len(numbers(out)) == len(set(numbers(out))), "jobs ran twice"
+    assert len(numbers(out)) <= len(set(numbers(out))) + may_run_again, "jobs ran twice"
 
 
 def numbers(out: Path) -> list[str]:
@@ -261,7 +261,7 @@ async def test_a_death_after_the_probation_takes_everything_back_while_the_rollo
         tmp_path, database_url=database_url, workers={"processes": 2}, soniqd={"probation": 0.2}
     ) as daemon:
         before = await pids(daemon)
-        async with steady_work(app, out):
+        async with steady_work(app, out, may_run_again=4):  # what the one that is killed may have at work
             daemon.write_jobs(JOBS + SLOW_TO_START)
             mark = daemon.log.mark()
             reload = asyncio.create_task(failed_reload(daemon))

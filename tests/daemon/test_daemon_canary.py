@@ -185,7 +185,7 @@ async def test_a_new_worker_that_crashes_in_its_probation_takes_the_reload_back(
         tmp_path, database_url=database_url, workers={"processes": 2}, soniqd={"probation": 30}
     ) as daemon:
         before = await pids(daemon)
-        async with steady_work(app, out):
+        async with steady_work(app, out, may_run_again=4):
             daemon.write_jobs(JOBS + CRASHES_SOON)
             error = await failed_reload(daemon)
         assert error.startswith("default/1 ended with exit code 9 ")

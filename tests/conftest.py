@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from tests.support.postgres import PostgresServer
+
+
+def pytest_configure() -> None:
+    """Hear Ctrl-C, and let the programs under test hear it, even if a shell in the background has it ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

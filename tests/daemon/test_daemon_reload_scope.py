@@ -55,7 +55,7 @@ async def rehearsal(daemon: Daemon, *arguments: str, expect: int = 0) -> dict[st
     status = await daemon.status()
     assert await pids(daemon) == before
     assert (status["generation"], status["state"]) == (was, "running")
-    await daemon.eventually(lambda: fork_servers(daemon) == servers)
+    await daemon.eventually(lambda: set(fork_servers(daemon)) <= set(servers))  # one of before may be about to leave
     return answer
 
 

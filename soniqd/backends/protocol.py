@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -161,12 +161,17 @@ class WakeUps(Protocol):
 
     ``wait`` returns at least one wake-up (several of one burst are merged per queue), or an empty tuple after
     ``timeout_s``. ``live`` is false while nothing can be heard, so that the caller polls instead.
+
+    With ``hand_to``, each wake-up is a call on the event loop as soon as it is there, which must not raise; ``wait``
+    then has only what had come before. A task that waits starts 0.05 ms later on an idle machine.
     """
 
     @property
     def live(self) -> bool: ...
 
     async def wait(self, timeout_s: float | None = None) -> tuple[WakeUp, ...]: ...
+
+    def hand_to(self, hear: Callable[[WakeUp], None]) -> None: ...
 
     async def close(self) -> None: ...
 

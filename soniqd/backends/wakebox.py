@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from soniqd.backends.protocol import WakeUp
 
@@ -19,6 +21,12 @@ class WakeBox:
         self._anything = False
         self._queues: set[str] = set()
         self._due: float | None = None
+        self._hear: Callable[[WakeUp], None] | None = None
+        self._merging = False
+
+    def hand_to(self, hear: Callable[[WakeUp], None]) -> None:
+        """Call this with each wake-up from now on, instead of holding it for :meth:`wait`: the first one at once."""
+        self._hear = hear
 
     def add(self, queue: str | None = None, *, due_in_s: float | None = None) -> None:
         """Note that a queue has work, that a job is due later, or (neither given) that anything may have changed."""
@@ -29,7 +37,35 @@ class WakeBox:
             self._queues.add(queue)
         else:
             self._anything = True
-        self._filled.set()
+        if self._hear is None:
+            self._filled.set()
+        elif not self._merging:
+            self._hand_over()
+
+    @contextmanager
+    def burst(self) -> Iterator[None]:
+        """Merge what is added within the block."""
+        merging, self._merging = self._merging, True
+        try:
+            yield
+        finally:
+            self._merging = merging
+            if self._hear is not None and not merging:
+                self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Hand over what there is; what comes until the loop's next turn is merged then."""
+        assert self._hear is not None
+        wake_ups = self._take()
+        if wake_ups:
+            self._merging = True
+            asyncio.get_running_loop().call_soon(self._go_on)
+        for wake_up in wake_ups:
+            self._hear(wake_up)
+
+    def _go_on(self) -> None:
+        self._merging = False
+        self._hand_over()
 
     def interrupt(self) -> None:
         """Let a waiting caller return without a wake-up; for closing."""
@@ -37,6 +73,9 @@ class WakeBox:
 
     async def wait(self, timeout_s: float | None) -> tuple[WakeUp, ...]:
         """Return what has come, or an empty tuple after ``timeout_s``."""
+        if timeout_s is None:
+            await self._filled.wait()
+            return self._take()
         try:
             async with asyncio.timeout(timeout_s):
                 await self._filled.wait()

@@ -114,11 +114,17 @@ _NAMES = {cls: name for name, cls in _TYPES.items()}
 
 def encode(message: Message) -> bytes:
     """Give a message its line, newline included."""
+    return _LINES.get(type(message)) or _written(message)
+
+
+def _written(message: Message) -> bytes:
     return json.dumps({"type": _NAMES[type(message)], **asdict(message)}).encode() + b"\n"
 
 
 def decode(line: bytes) -> Message:
     """Read one line; raises ControlError when it is not one of these messages."""
+    if line in _WITHOUT_FIELDS:
+        return _WITHOUT_FIELDS[line]
     try:
         fields = json.loads(line)
         cls = _TYPES[fields.pop("type")]
@@ -129,3 +135,9 @@ def decode(line: bytes) -> Message:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ControlError(f"cannot read a link message: {error}") from error
     return message
+
+
+# Read and written once: a job that has just been stored waits for Wake to get through.
+_PLAIN: tuple[Message, ...] = (Wake(), Pause(), Resume(), More())
+_LINES: dict[type[Any], bytes] = {type(message): _written(message) for message in _PLAIN}
+_WITHOUT_FIELDS: dict[bytes, Message] = {_written(message).rstrip(): message for message in _PLAIN}

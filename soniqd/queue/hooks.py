@@ -17,7 +17,7 @@ from typing import Any
 
 from soniqd.errors import ConfigurationError
 from soniqd.log import catalogue, emit
-from soniqd.queue.answers import is_awaitable
+from soniqd.queue.answers import left_of
 from soniqd.queue.context import JobContext
 
 Handler = Callable[[JobContext], Awaitable[Any]]
@@ -86,17 +86,17 @@ class _Link:
 def _run(event: str, hooks: list[_Hook], job_name: str, job_id: str, value: Any) -> Awaitable[None] | None:
     for place, (hook, call) in enumerate(hooks):
         try:
-            answer = call(job_name, job_id, value)
+            left = left_of(call(job_name, job_id, value))
         except Exception as error:  # noqa: BLE001  a hook is the application's; the job is not to suffer from it
             _report(event, hook, error, job_name=job_name, job_id=job_id)
             continue
-        if is_awaitable(answer):
-            return _await(answer, event, hooks[place:], (job_name, job_id, value))
+        if left is not None:
+            return _await(left, event, hooks[place:], (job_name, job_id, value))
     return None
 
 
 async def _await(answer: Awaitable[Any], event: str, hooks: list[_Hook], offered: tuple[str, str, Any]) -> None:
-    """Wait for what the first of these hooks has answered, and run the others."""
+    """Wait for what is left of the first of these hooks, and run the others."""
     try:
         await answer
     except Exception as error:  # noqa: BLE001  see above

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol
+from collections.abc import Awaitable
+from typing import Literal, Protocol
 
 from soniqd.log import catalogue, emit
-from soniqd.queue.answers import is_awaitable
+from soniqd.queue.answers import left_of
 
 EndStatus = Literal["done", "failed", "dead_letter", "snoozed", "cancelled"]
 """``failed`` is followed by a retry; ``cancelled`` is a run that a drain cut short."""
@@ -45,25 +46,36 @@ class GuardedMetrics:
         self._sink = sink
         self.active = not isinstance(sink, NullMetricsSink)
 
-    async def job_started(self, *, job_id: str, job_name: str, queue: str, attempt: int) -> None:
+    # Each runs the sink as far as it gets without waiting, and returns what is left to be awaited, if anything.
+
+    def job_started(self, *, job_id: str, job_name: str, queue: str, attempt: int) -> Awaitable[None] | None:
         try:
-            answer: Any = self._sink.record_job_start(job_id=job_id, job_name=job_name, queue=queue, attempt=attempt)
-            if is_awaitable(answer):
-                await answer
+            left = left_of(self._sink.record_job_start(job_id=job_id, job_name=job_name, queue=queue, attempt=attempt))
         except Exception as error:  # noqa: BLE001  the sink is the application's, the job is not to suffer from it
             _report("record_job_start", error, job_id=job_id, job_name=job_name)
+            return None
+        return None if left is None else _await(left, "record_job_start", job_id=job_id, job_name=job_name)
 
-    async def job_ended(
+    def job_ended(
         self, *, job_id: str, job_name: str, queue: str, status: EndStatus, duration_s: float, error: str | None = None
-    ) -> None:
+    ) -> Awaitable[None] | None:
         try:
-            answer: Any = self._sink.record_job_end(
-                job_id=job_id, job_name=job_name, queue=queue, status=status, duration_s=duration_s, error=error
+            left = left_of(
+                self._sink.record_job_end(
+                    job_id=job_id, job_name=job_name, queue=queue, status=status, duration_s=duration_s, error=error
+                )
             )
-            if is_awaitable(answer):
-                await answer
         except Exception as broken:  # noqa: BLE001  see above
             _report("record_job_end", broken, job_id=job_id, job_name=job_name)
+            return None
+        return None if left is None else _await(left, "record_job_end", job_id=job_id, job_name=job_name)
+
+
+async def _await(left: Awaitable[object], method: str, *, job_id: str, job_name: str) -> None:
+    try:
+        await left
+    except Exception as error:  # noqa: BLE001  see above
+        _report(method, error, job_id=job_id, job_name=job_name)
 
 
 def _report(method: str, error: Exception, *, job_id: str, job_name: str) -> None:

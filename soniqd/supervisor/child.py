@@ -94,6 +94,7 @@ class ChildProcess:
         self._tap_fd = tap_fd
         self._received = b""
         self._unsent = b""
+        self._stuck = False
         self._on_message: OnMessage | None = None
         self._linked = True
 
@@ -193,8 +194,10 @@ class ChildProcess:
             return
         self._unsent = self._unsent[sent:]
         if self._unsent:
+            self._stuck = True
             self._loop.add_writer(self._link, self._flush)
-        else:
+        elif self._stuck:
+            self._stuck = False
             self._loop.remove_writer(self._link)
 
     def _read(self) -> bool:

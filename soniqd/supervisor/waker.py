@@ -12,7 +12,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from soniqd.backends import StorageBackend, WakeUp, WakeUps
 from soniqd.errors import SoniqError
@@ -22,10 +22,11 @@ from soniqd.log.redact import redact
 _RETRY_S = 1.0
 _LOOK_AHEAD_S = 30.0
 """How long the due timer sleeps at most: a job for later whose announcement was lost is found by then."""
+_REMEMBERED = 16
+"""Of so many workers that are gone it may be remembered when they were woken."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sleeper:
+class Sleeper(NamedTuple):
     """A worker that could claim now. Empty ``queues`` serve all."""
 
     worker_id: str
@@ -102,8 +103,9 @@ class Waker:
 
     def _wake_one(self, queue: str | None) -> None:
         sleepers = self._sleepers()
-        self._woken = {s.worker_id: self._woken.get(s.worker_id, 0.0) for s in sleepers}
         self._wake_among(sleepers, queue)
+        if len(self._woken) > 2 * len(sleepers) + _REMEMBERED:
+            self._woken = {s.worker_id: self._woken.get(s.worker_id, 0.0) for s in sleepers}
 
     def _wake_among(self, sleepers: list[Sleeper], queue: str | None) -> bool:
         chosen = choose_sleeper(sleepers, queue, self._woken)
@@ -123,12 +125,19 @@ class Waker:
             try:
                 await self._backend.open()
                 self._wake_ups = await self._backend.subscribe()
+                self._wake_ups.hand_to(self._hear)
                 while True:
                     for wake_up in await self._wake_ups.wait():
-                        self.announce(wake_up)
+                        self._hear(wake_up)
             except Exception as error:  # noqa: BLE001  the ear must outlive whatever it hears
                 _report_unless_told(error, "listen for jobs")
                 await asyncio.sleep(_RETRY_S)
+
+    def _hear(self, wake_up: WakeUp) -> None:
+        try:
+            self.announce(wake_up)
+        except Exception as error:  # noqa: BLE001  see above
+            _report_unless_told(error, "wake a worker")
 
     async def _promote(self) -> None:
         while True:

@@ -170,8 +170,10 @@ class Claimer:
             self._due_at, self._poll_at = math.inf, now + self._options.poll_interval_s
             self._note_look()
             return False
-        await self._promote(now)
-        await self._find_lost_claims(now)
+        if now >= self._poll_at or now >= self._due_at:
+            await self._promote(now)
+        if self._recheck_at and now >= self._recheck_at[0]:
+            await self._find_lost_claims()
         if self._skipped_threads and self._executor.threads_free > 0:
             self._news = True
         if not self._wants:
@@ -246,10 +248,8 @@ class Claimer:
         elif report.next_due_s is not None and not self._supervised:
             self.wake(due_in_s=max(0.0, report.next_due_s))
 
-    async def _find_lost_claims(self, now: float) -> None:
+    async def _find_lost_claims(self) -> None:
         """Take the jobs that a claim has taken whose answer never came."""
-        if not self._recheck_at or now < self._recheck_at[0]:
-            return
         held = self._executor.jobs() | self._completer.jobs()
         claims = await self._backend.claims_of(self.worker_id)
         self._recheck_at.pop(0)

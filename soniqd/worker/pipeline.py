@@ -77,8 +77,8 @@ class Pipeline:
                 return Unstarted()
             ending, result = await self._attempt(run)
             run.ending = ending
-            if self._hooks.after or self._hooks.error:
-                await self._observe(run, ending, result)
+            if (self._hooks.after or self._hooks.error) and (left := self._observed(run, ending, result)) is not None:
+                await left
             return ending
         finally:
             printed.end_job(job_id)
@@ -129,23 +129,27 @@ class Pipeline:
         return run.context
 
     def _called(self, run: Run, args: dict[str, Any], keywords: dict[str, Any]) -> Awaitable[Any]:
-        """Call the handler, or what leads to it; where nothing does, without a coroutine of our own in between."""
-        if self._metrics.active:
-            return self._call_measured(run, args, keywords)
-        if self._hooks.before and (hooks := self._run_before(run, args)) is not None:
-            return self._call_after(hooks, run, keywords)
-        return self._call(run, keywords)
+        """Call the handler, or what leads to it; where nothing waits, without a coroutine of our own in between."""
+        if self._metrics.active and (sink := self._tell_start(run)) is not None:
+            return self._call_after(sink, run, args, keywords)
+        return self._call_hooked(run, args, keywords)
 
-    async def _call_measured(self, run: Run, args: dict[str, Any], keywords: dict[str, Any]) -> Any:
+    def _tell_start(self, run: Run) -> Awaitable[None] | None:
         job = run.job
-        await self._metrics.job_started(
+        return self._metrics.job_started(
             job_id=job.fence.job_id, job_name=job.name, queue=job.queue, attempt=job.attempts + 1
         )
-        if self._hooks.before and (hooks := self._run_before(run, args)) is not None:
-            await hooks
-        return await self._call(run, keywords)
 
-    async def _call_after(self, hooks: Awaitable[None], run: Run, keywords: dict[str, Any]) -> Any:
+    async def _call_after(self, sink: Awaitable[None], run: Run, args: dict[str, Any], keywords: dict[str, Any]) -> Any:
+        await sink
+        return await self._call_hooked(run, args, keywords)
+
+    def _call_hooked(self, run: Run, args: dict[str, Any], keywords: dict[str, Any]) -> Awaitable[Any]:
+        if self._hooks.before and (hooks := self._run_before(run, args)) is not None:
+            return self._call_behind(hooks, run, keywords)
+        return self._call(run, keywords)
+
+    async def _call_behind(self, hooks: Awaitable[None], run: Run, keywords: dict[str, Any]) -> Any:
         await hooks
         return await self._call(run, keywords)
 
@@ -226,25 +230,35 @@ class Pipeline:
             )
             return next_retry_delay_s(run.plan.task.retry, attempt=attempt, random=0.5)
 
-    async def _observe(self, run: Run, ending: Ending, result: Any) -> None:
+    def _observed(self, run: Run, ending: Ending, result: Any) -> Awaitable[None] | None:
+        """Run the hooks behind the handler as far as they get without waiting; return what is left, if anything."""
         run.timed_out = False
         try:
-            hooks = self._run_behind(run, ending, result)
-            if hooks is not None:
-                self._deadlines.set(run, self._hook_timeout_s)
-                await hooks
-        except BaseException as error:  # what a hook raises changes nothing about the job
+            left = self._run_behind(run, ending, result)
+        except BaseException as error:  # noqa: BLE001  what a hook raises changes nothing about the job
+            self._report_hooks(run, error)
+            left = None
+        return None if left is None else self._observe(run, left)
+
+    async def _observe(self, run: Run, hooks: Awaitable[None]) -> None:
+        self._deadlines.set(run, self._hook_timeout_s)
+        try:
+            await hooks
+        except BaseException as error:
             if _is_closing(run, error):
                 raise
-            emit(
-                catalogue.HOOKS_CUT_SHORT,
-                job_id=run.job.fence.job_id,
-                job_name=run.job.name,
-                error=f"longer than {self._hook_timeout_s:g} s" if run.timed_out else summarize_error(error),
-            )
+            self._report_hooks(run, error)
         finally:
             self._deadlines.clear(run)
             _forget_cancellation(run)
+
+    def _report_hooks(self, run: Run, error: BaseException) -> None:
+        emit(
+            catalogue.HOOKS_CUT_SHORT,
+            job_id=run.job.fence.job_id,
+            job_name=run.job.name,
+            error=f"longer than {self._hook_timeout_s:g} s" if run.timed_out else summarize_error(error),
+        )
 
     def _run_behind(self, run: Run, ending: Ending, result: Any) -> Awaitable[None] | None:
         name, job_id = run.job.name, run.job.fence.job_id

@@ -81,7 +81,7 @@ class Reports:
 
     async def _send(self, ends: list[tuple[Run, Outcome]]) -> None:
         for run, outcome in ends:
-            await self._metrics.job_ended(
+            left = self._metrics.job_ended(
                 job_id=outcome.fence.job_id,
                 job_name=run.job.name,
                 queue=run.job.queue,
@@ -89,6 +89,8 @@ class Reports:
                 duration_s=run.ended_at - run.started_at,
                 error=_first_line(outcome.error) if isinstance(outcome, Retry | DeadLettered) else None,
             )
+            if left is not None:
+                await left
 
 
 def _first_line(error: str) -> str:

@@ -6,6 +6,8 @@ import psycopg
 import pytest
 
 from soniqd.backends.postgres import PostgresBackend, lookahead
+from soniqd.backends.postgres import claim as claim_module
+from soniqd.backends.postgres.database import Database
 from soniqd.backends.postgres.lookahead import Lookahead
 from soniqd.backends.postgres.statements import SQL
 from soniqd.model import Done, JobId, Released, WorkerStatus
@@ -42,12 +44,12 @@ def claim_parameters(worker_id, *, limit, names=None, queues=None, place=None):
     }
 
 
-async def plan_of_claim(backend, worker_id, *, names=("task",), queues=None, limit=10):
+async def plan_of_claim(backend, worker_id, *, names=("task",), queues=None, limit=10, statement="claim"):
     """Run a claim for real and return its plan's nodes, with what each of them read."""
     async with backend._database.transaction("explain") as transaction:
         explained = psycopg.AsyncCursor(transaction.connection)
         parameters = claim_parameters(worker_id, names=list(names), queues=queues, limit=limit)
-        await explained.execute(b"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + SQL["claim"].text, parameters)
+        await explained.execute(b"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + SQL[statement].text, parameters)
         [(plan,)] = await explained.fetchall()
     return list(_nodes(plan[0]["Plan"]))
 
@@ -78,23 +80,25 @@ BACKLOGS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.parametrize("statement", ["claim", "claim_only_lane"])
 @pytest.mark.parametrize("backlog", BACKLOGS)
-async def test_a_claim_walks_over_no_backlog(postgres, fill, backlog):
+async def test_a_claim_walks_over_no_backlog(postgres, fill, backlog, statement):
     fill(20)
     fill(_MANY, **BACKLOGS[backlog])
     await postgres.set_queue_paused("paused", paused=True)
     worker_id = await registered(postgres)
-    assert_cheap(await plan_of_claim(postgres, worker_id, queues=["default"]))
+    assert_cheap(await plan_of_claim(postgres, worker_id, queues=["default"], statement=statement))
 
 
-async def test_a_plan_made_over_an_empty_table_serves_a_full_one(postgres, fill, postgres_url):
+@pytest.mark.parametrize("statement", ["claim", "claim_only_lane"])
+async def test_a_plan_made_over_an_empty_table_serves_a_full_one(postgres, fill, postgres_url, statement):
     worker_id = await registered(postgres)
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute("ANALYZE soniq_jobs")
     for _ in range(10):
         assert await claim(postgres, worker_id) == []
     fill(_MANY)
-    assert_cheap(await plan_of_claim(postgres, worker_id))
+    assert_cheap(await plan_of_claim(postgres, worker_id, statement=statement))
 
 
 async def test_the_due_index_serves_promotion(postgres, fill):
@@ -165,6 +169,50 @@ async def test_each_of_many_uneven_lanes_gives_exactly_its_best(postgres, seed):
         limit = source.choice([1, 7, 50, 200])
         assert [job.fence.job_id for job in await claim(postgres, worker_id, limit)] == expected[:limit]
         del expected[:limit]
+
+
+@pytest.mark.parametrize("one_lane_is_tried", [True, False])
+@pytest.mark.parametrize("seed", range(8))
+async def test_claims_of_few_lanes_take_what_they_should_in_either_way(postgres, monkeypatch, seed, one_lane_is_tried):
+    monkeypatch.setattr(Lookahead, "expects_one_lane", lambda *_: one_lane_is_tried)
+    source = random.Random(seed)
+    lanes = [(name, queue) for name in ("task", "unknown") for queue in ("open", "paused", "other")]
+    jobs = [
+        new_job(name, queue=queue, priority=source.randrange(3), delay_s=source.choice([None, None, 60.0]))
+        for name, queue in source.choices(source.sample(lanes, source.choice([1, 1, 2, 3])), k=30)
+    ]
+    await postgres.enqueue(jobs)
+    await postgres.set_queue_paused("paused", paused=True)
+    worker_id = await registered(postgres)
+    fitting = [job for job in jobs if job.name == "task" and job.queue == "open" and job.delay_s is None]
+    expected = [job.id for job in sorted(fitting, key=lambda job: job.priority)]
+    while expected:
+        limit = source.choice([1, 4, 50])
+        claimed = await postgres.claim(worker_id, names=["task"], queues=["open", "paused"], limit=limit)
+        assert [job.fence.job_id for job in claimed] == expected[:limit]
+        del expected[:limit]
+    assert await postgres.claim(worker_id, names=["task"], queues=["open", "paused"], limit=50) == []
+
+
+async def test_one_lane_is_claimed_by_one_short_statement_and_several_by_the_whole_one(postgres, monkeypatch):
+    ran = []
+    run = Database.run
+
+    async def noted(self, statement, parameters):
+        ran.append(statement.purpose if statement is not claim_module._CLAIM_ONLY_LANE else "short")
+        return await run(self, statement, parameters)
+
+    monkeypatch.setattr(Database, "run", noted)
+    worker_id = await registered(postgres)
+    await postgres.enqueue([new_job()])
+    ran.clear()
+    assert len(await claim(postgres, worker_id)) == 1
+    assert ran == ["short"]
+    await postgres.enqueue([new_job("task"), new_job("other")])
+    ran.clear()
+    assert len(await claim(postgres, worker_id)) == 2
+    assert len(await claim(postgres, worker_id)) == 0
+    assert ran == ["short", "take the best claimable jobs", "take the best claimable jobs"]
 
 
 async def test_a_release_waits_for_a_claim_under_way(postgres, postgres_url):
@@ -285,7 +333,7 @@ async def test_a_busy_claimer_does_not_walk_over_what_it_has_claimed(postgres, f
     async with postgres._database.transaction("explain") as transaction:
         explained = psycopg.AsyncCursor(transaction.connection)
         parameters = claim_parameters(worker_id, limit=10, place=place)
-        await explained.execute(b"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + SQL["claim"].text, parameters)
+        await explained.execute(b"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + SQL[statement].text, parameters)
         [(plan,)] = await explained.fetchall()
     assert_cheap(list(_nodes(plan[0]["Plan"])))
 

@@ -37,7 +37,7 @@ async def nodes_of(store, statement, parameters, *, free_planner=False):
     return list(_flat(plan[0]["Plan"]))
 
 
-async def nodes_of_claim(store, *, free_planner):
+async def nodes_of_claim(store, *, free_planner, statement="claim"):
     parameters = {
         "worker_id": await registered(store),
         "names": ["task"],
@@ -47,7 +47,7 @@ async def nodes_of_claim(store, *, free_planner):
         "tell_lanes": False,
         **Lookahead().parameters(),
     }
-    return await nodes_of(store, "claim", parameters, free_planner=free_planner)
+    return await nodes_of(store, statement, parameters, free_planner=free_planner)
 
 
 def _flat(node):
@@ -87,6 +87,20 @@ async def test_claiming(store, backlog, holds, table, queues, pooled):
     sorts = [node for node in nodes if "Sort" in node["Node Type"]]
     holds(f"{table}.rows_sorted", rows([child for node in sorts for child in node["Plans"]]) / BATCH)
     holds(f"{table}.pages", (nodes[0]["Shared Hit Blocks"] + nodes[0]["Shared Read Blocks"]) / BATCH)
+
+
+@pytest.mark.parametrize("pooled", [False, True], ids=["direct", "through a pooler"])
+async def test_claiming_from_the_only_lane(store, backlog, holds, pooled):
+    await backlog(1)
+    await backlog(1, later="now() + interval '1 day'")
+    if pooled:
+        async with store.acquire() as connection:
+            await connection.execute("VACUUM ANALYZE soniq_jobs")
+    nodes = await nodes_of_claim(store, free_planner=pooled, statement="claim_only_lane")
+    assert {node.get("Index Name") for node in scans(nodes)} == {"soniq_jobs_claim"}
+    assert walked_over(scans(nodes)) == 0
+    holds("plan_claim_only_lane.rows_read", rows(scans(nodes)) / BATCH)
+    assert not [node for node in nodes if "Sort" in node["Node Type"]]
 
 
 async def test_promoting_when_nothing_is_due(store, backlog, holds):

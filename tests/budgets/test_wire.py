@@ -34,7 +34,7 @@ def jobs(count):
 async def warm(store):
     """Let everything be prepared that will be."""
     worker_id = await registered(store)
-    for _ in range(5):
+    for _ in range(11):
         await store.enqueue(jobs(1))
         await store.enqueue(jobs(BATCH))
         while batch := await claim(store, worker_id, BATCH):

@@ -82,6 +82,9 @@ class _MemoryWakeUps:
     def live(self) -> bool:
         return self._box in self._state.boxes
 
+    def hand_to(self, hear: Callable[[WakeUp], None]) -> None:
+        self._box.hand_to(hear)
+
     async def wait(self, timeout_s: float | None = None) -> tuple[WakeUp, ...]:
         return await self._box.wait(timeout_s)
 

@@ -65,14 +65,17 @@ class PostgresClaim:
         """Return claimed rows, and whether nothing claimable can be left."""
         lookahead = self._lookahead(kind)
         started = time.monotonic()
+        if lookahead.expects_one_lane(started):
+            only = await self._claim_only_lane(worker_id, kind, limit)
+            if only is not None:
+                lookahead.took(len(only), {})
+                return only, True
+            lookahead.found_several_lanes(started)
         goes_on = lookahead.may_go_on(started)
         if goes_on and lookahead.wants_probe(started):
             await self._probe(lookahead)
         parameters = {
-            "worker_id": worker_id,
-            "names": None if kind[0] is None else texts(kind[0]),
-            "queues": None if kind[1] is None else texts(kind[1]),
-            "limit": str(limit),
+            **_asked(worker_id, kind, limit),
             "walk": _boolean(not goes_on),
             "tell_lanes": _boolean(lookahead.is_busy and not goes_on),
             **(lookahead if goes_on else Lookahead()).parameters(),
@@ -90,6 +93,14 @@ class PostgresClaim:
             return taken, False
         seen = next(row for row in rows if row[_NAME] is None)
         return taken, not _is_worth_another_look(seen, len(taken))
+
+    async def _claim_only_lane(self, worker_id: WorkerId, kind: _Kind, limit: int) -> list[_Row] | None:
+        """Claim from the only lane there is; None if there are several."""
+        rows = await self._database.run(_CLAIM_ONLY_LANE, _asked(worker_id, kind, limit))
+        if rows and rows[-1][_ID] is None:
+            return None
+        rows.sort(key=_ORDER)
+        return rows
 
     async def _probe(self, lookahead: Lookahead) -> None:
         rows = await self._database.fetch(SQL["find_better"], lookahead.probe(), rows="binary", repeat=True)
@@ -113,6 +124,17 @@ class PostgresClaim:
 
 
 _CLAIM = DirectStatement(SQL["claim"])
+_CLAIM_ONLY_LANE = DirectStatement(SQL["claim_only_lane"])
+
+
+def _asked(worker_id: WorkerId, kind: _Kind, limit: int) -> dict[str, str | None]:
+    names, queues = kind
+    return {
+        "worker_id": worker_id,
+        "names": None if names is None else texts(names),
+        "queues": None if queues is None else texts(queues),
+        "limit": str(limit),
+    }
 
 
 def _boolean(value: bool) -> str:  # noqa: FBT001  a conversion

@@ -128,7 +128,7 @@ class Database:
 
     async def run(self, statement: DirectStatement, parameters: Mapping[str, str | None]) -> list[TupleRow]:
         """Run one statement as a transaction of its own, in the shortest way; values and rows as it has them."""
-        with translated(statement.purpose):
+        try:
             connection = await self._pool.borrow()
             try:
                 self.deadlines.watch(connection)
@@ -136,6 +136,8 @@ class Database:
             finally:
                 self.deadlines.forget(connection)
                 await self._pool.give_back(connection)
+        except psycopg.Error as error:
+            raise translate(error, statement.purpose) from error
 
     async def examine(self, statement: Statement, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Run a statement that looks at whole tables, with the planner's usual freedom."""

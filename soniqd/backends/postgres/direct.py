@@ -9,6 +9,7 @@ of another encoding, psycopg's way is the way.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ from soniqd.backends.postgres.pool import Connection
 from soniqd.backends.postgres.statements import Statement
 
 _PLACEHOLDER = re.compile(rb"%\((\w+)\)s")
+_HEAR_OUT_S = 5.0
 _SUCCEEDED = (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK)
 
 
@@ -56,7 +58,7 @@ class DirectStatement:
         values = [_encoded(parameters[name]) for name in self._names]
         try:
             async with connection.lock:
-                result = await connection.wait(self._execute(connection.pgconn, values))
+                result = await self._executed(connection, values)
         except errors.InvalidSqlStatementName:  # somebody who was lent the connection has deallocated it
             del self._fitting[connection]
             return await self.run(connection, parameters)
@@ -70,9 +72,51 @@ class DirectStatement:
         with contextlib.suppress(errors.DuplicatePreparedStatement):
             _check((yield from generators.execute(pgconn)))
 
-    def _execute(self, pgconn: PGconn, values: list[bytes | None]) -> PQGen[PGresult]:
+    async def _executed(self, connection: Connection, values: list[bytes | None]) -> PGresult:
+        """Send and wait without psycopg's ``wait``, which arms a timer ten times a second for the sake of Ctrl-C."""
+        pgconn = connection.pgconn
         pgconn.send_query_prepared(self._name, values, result_format=Format.BINARY)
-        return _check((yield from generators.execute(pgconn)))
+        if pgconn.flush():  # more than the socket takes at once
+            return _check(await connection.wait(generators.execute(pgconn)))
+        try:
+            return _check(await _results(pgconn))
+        except asyncio.CancelledError:
+            await _cancel(connection)
+            raise
+
+
+async def _results(pgconn: PGconn) -> list[PGresult]:
+    results: list[PGresult] = []
+    while True:
+        if pgconn.is_busy():
+            await _readable(pgconn.socket)
+            pgconn.consume_input()
+        elif (result := pgconn.get_result()) is not None:
+            results.append(result)
+        else:
+            return results
+
+
+async def _readable(descriptor: int) -> None:
+    loop = asyncio.get_running_loop()
+    readable: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(descriptor, _note, readable)
+    try:
+        await readable
+    finally:
+        loop.remove_reader(descriptor)
+
+
+def _note(readable: asyncio.Future[None]) -> None:
+    if not readable.done():
+        readable.set_result(None)
+
+
+async def _cancel(connection: Connection) -> None:
+    """Let the server know that nobody waits any more, and hear it out, so that the connection can be used again."""
+    with contextlib.suppress(psycopg.Error):
+        await connection.cancel_safe(timeout=_HEAR_OUT_S)
+        await connection.wait(generators.fetch_many(connection.pgconn), timeout=_HEAR_OUT_S)
 
 
 def _encoded(value: str | None) -> bytes | None:

@@ -37,6 +37,9 @@ _PROBE_S = 0.2
 _PROBE_COSTS = 2.0
 """A probe that finds something in a lane may make the next claim as dear as a look: so no sooner than in this many."""
 
+_SEVERAL_S = 5.0
+"""How long nobody asks whether several lanes have become one: what that costs in vain is as much as it saves."""
+
 _MOST_KNOWN = 256
 _ANY_PRIORITY = 1 << 40
 
@@ -55,6 +58,15 @@ class Lookahead:
     _claimed: int = 0
     _looked_at: float = 0.0
     _cost_s: float = 0.0
+    _several_until: float = 0.0
+
+    def expects_one_lane(self, now: float) -> bool:
+        """Tell whether to try the shorter claim, which serves one lane."""
+        return now >= self._several_until and not self.is_busy
+
+    def found_several_lanes(self, now: float) -> None:
+        """Note that it was tried in vain."""
+        self._several_until = now + _SEVERAL_S
 
     def may_go_on(self, now: float) -> bool:
         """Tell whether to go on from the places, rather than to look from the beginning."""

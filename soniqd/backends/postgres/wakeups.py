@@ -26,6 +26,7 @@ from collections.abc import Callable
 import psycopg
 from psycopg import sql
 from psycopg.pq import ConnStatus
+from psycopg.pq.abc import PGconn
 
 from soniqd.backends.postgres.database import Database, execute
 from soniqd.backends.postgres.deadline import shut
@@ -45,6 +46,8 @@ _PROOF_TIMEOUT_S = 5.0
 _ECHO_TIMEOUT_S = 2.0
 """For what was sent already. Who takes itself for deaf by mistake finds its jobs by looking until it tries again."""
 _LOOK_EVERY_S = 0.25
+_LOOK_AFTER_S = 0.02
+"""So much later than a new job, whose claim comes first."""
 _LISTEN_AGAIN_S = 60.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
 
@@ -65,7 +68,7 @@ class PostgresWakeUps:
         self._echoed = False
         self._clock_offset_s = 0.0
         self._told_due = ""
-        self._look_wanted = False
+        self._look_at: float | None = None
         self._looked_at = -math.inf
         self._task: asyncio.Task[None] | None = None
         self._poller: Poller | None = None
@@ -79,6 +82,9 @@ class PostgresWakeUps:
     @property
     def live(self) -> bool:
         return self._live
+
+    def hand_to(self, hear: Callable[[WakeUp], None]) -> None:
+        self._box.hand_to(hear)
 
     async def wait(self, timeout_s: float | None = None) -> tuple[WakeUp, ...]:
         return await self._box.wait(timeout_s)
@@ -123,9 +129,9 @@ class PostgresWakeUps:
             tried.set()
             await self._stop_polling()
             while True:
-                if self._look_wanted and (wait_s := self._looked_at + _LOOK_EVERY_S - time.monotonic()) > 0:
+                if self._look_at is not None and (wait_s := self._look_at - time.monotonic()) > 0:
                     await self._hear(connection, wait_s)
-                elif self._look_wanted:
+                elif self._look_at is not None:
                     await self._look_for_due(connection)
                 elif not await self._hear(connection, _PROOF_EVERY_S):
                     await self._prove(connection)
@@ -180,7 +186,7 @@ class PostgresWakeUps:
 
     async def _look_for_due(self, connection: Connection) -> None:
         """Tell of the next job for later, unless that time was told."""
-        self._look_wanted, self._looked_at = False, time.monotonic()
+        self._look_at, self._looked_at = None, time.monotonic()
         timer = asyncio.get_running_loop().call_later(_PROOF_TIMEOUT_S, shut, connection)
         try:
             [(due,)] = await execute(connection, SQL["next_due"], {})
@@ -192,36 +198,45 @@ class PostgresWakeUps:
             self._tell_due(due)
 
     async def _hear(self, connection: Connection, timeout_s: float) -> bool:
-        """Wait until something arrives and take it; False after ``timeout_s`` of silence.
+        """Wait until something has arrived and was taken; False after ``timeout_s`` of silence.
 
-        Not psycopg's ``notifies()``, which looks at the socket ten times a second.
+        Not psycopg's ``notifies()``, which looks at the socket ten times a second, and hands what it finds to a task.
         """
         loop = asyncio.get_running_loop()
-        readable = asyncio.Event()
+        heard: asyncio.Future[bool] = loop.create_future()
         descriptor = connection.pgconn.socket
-        loop.add_reader(descriptor, readable.set)
+        loop.add_reader(descriptor, self._take_all, connection.pgconn, heard)
+        timer = loop.call_later(timeout_s, _fall_silent, heard)
         try:
-            async with asyncio.timeout(timeout_s):
-                await readable.wait()
-        except TimeoutError:
-            return False
+            return await heard
         finally:
+            timer.cancel()
             loop.remove_reader(descriptor)
-        connection.pgconn.consume_input()
-        while (notification := connection.pgconn.notifies()) is not None:
-            self._take_raw(notification.relname.decode(), notification.extra.decode("utf-8", "replace"))
-        if connection.pgconn.status != ConnStatus.OK:
-            raise psycopg.OperationalError("the server closed the connection")
-        await asyncio.sleep(0)  # who waits for this goes first
-        return True
+
+    def _take_all(self, pgconn: PGconn, heard: asyncio.Future[bool]) -> None:
+        """Take what lies in the socket: here, and not in the task that waits, since a worker is to be woken by it."""
+        try:
+            pgconn.consume_input()
+            with self._box.burst():
+                while (notification := pgconn.notifies()) is not None:
+                    self._take_raw(notification.relname.decode(), notification.extra.decode("utf-8", "replace"))
+            if pgconn.status != ConnStatus.OK:
+                raise psycopg.OperationalError("the server closed the connection")
+        except psycopg.Error as error:
+            if not heard.done():
+                heard.set_exception(error)
+        else:
+            if not heard.done():
+                heard.set_result(True)
 
     def _take(self, notification: psycopg.Notify) -> None:
         self._take_raw(notification.channel, notification.payload)
 
     def _take_raw(self, channel: str, payload: str) -> None:
         if channel == NEW_JOB:
-            self._look_wanted = True
             self._box.add(payload or None)
+            if self._look_at is None:
+                self._look_at = max(self._looked_at + _LOOK_EVERY_S, time.monotonic() + _LOOK_AFTER_S)
         elif channel == DUE:
             self._tell_due(payload)
         else:
@@ -236,3 +251,8 @@ class PostgresWakeUps:
             return max(0.0, float(payload) - self._clock_offset_s - time.monotonic())
         except ValueError:
             return 0.0
+
+
+def _fall_silent(heard: asyncio.Future[bool]) -> None:
+    if not heard.done():
+        heard.set_result(False)

@@ -162,6 +162,9 @@ class Subscription:
     def live(self) -> bool:
         return self._socket is not None and self._place is not None and self._place.is_socket()
 
+    def hand_to(self, hear: Callable[[WakeUp], None]) -> None:
+        self._box.hand_to(hear)
+
     async def wait(self, timeout_s: float | None = None) -> tuple[WakeUp, ...]:
         deadline = None if timeout_s is None else self._loop.time() + timeout_s
         while not self._closed:
@@ -207,14 +210,15 @@ class Subscription:
 
     def _hear(self) -> None:
         heard = 0
-        while self._socket is not None and heard < 1000:
-            try:
-                self._note(self._socket.recv(65536))
-            except BlockingIOError:
-                break
-            heard += 1
-        if heard >= _kernel_buffer_length():
-            self._box.add()
+        with self._box.burst():
+            while self._socket is not None and heard < 1000:
+                try:
+                    self._note(self._socket.recv(65536))
+                except BlockingIOError:
+                    break
+                heard += 1
+            if heard >= _kernel_buffer_length():
+                self._box.add()
 
     def _note(self, message: bytes) -> None:
         try:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
@@ -23,8 +24,8 @@ class Recorder:
 async def test_a_sink_gets_both_calls_whether_its_methods_are_async_or_not():
     sink = Recorder()
     metrics = GuardedMetrics(sink)
-    await metrics.job_started(**START)
-    await metrics.job_ended(**END)
+    assert metrics.job_started(**START) is None
+    assert metrics.job_ended(**END) is None
     assert sink.calls == [("start", START), ("end", {**END, "error": None})]
 
 
@@ -35,7 +36,7 @@ async def test_a_raising_sink_is_logged_and_nothing_else(caplog):
 
     metrics = GuardedMetrics(Broken())
     with caplog.at_level(logging.WARNING, "soniqd"):
-        await metrics.job_started(**START)
+        assert metrics.job_started(**START) is None
     (record,) = caplog.records
     assert record.event == "metrics_sink_failed"
     assert "no socket" in record.getMessage()
@@ -49,3 +50,22 @@ def test_the_null_sink_need_not_be_called():
 async def test_the_null_sink_can_be_called():
     await NullMetricsSink().record_job_start(**START)
     await NullMetricsSink().record_job_end(**END)
+
+
+async def test_a_sink_that_waits_is_waited_for_and_what_it_raises_then_is_logged_too(caplog):
+    went_on = asyncio.Event()
+
+    class Slow(NullMetricsSink):
+        async def record_job_end(self, **fields):
+            await went_on.wait()
+            raise RuntimeError("lost its socket")
+
+    left = GuardedMetrics(Slow()).job_ended(**END)
+    assert left is not None
+    waiting = asyncio.ensure_future(left)
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    went_on.set()
+    with caplog.at_level(logging.WARNING, "soniqd"):
+        await waiting
+    assert "lost its socket" in caplog.text

@@ -168,6 +168,7 @@ ELSEWHERE: dict[str, dict[str, str]] = {
         "far_link": "the child has it",
         "_link": "link_fd",
         "_linked": "link_fd",
+        "_stuck": "what is unsent is sent when it is adopted",
         "_received": "received",
         "_unsent": "unsent",
         "_tap_fd": "the child has it",

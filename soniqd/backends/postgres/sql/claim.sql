@@ -90,6 +90,44 @@ UNION ALL
 SELECT NULL, NULL, job_name, NULL, queue, priority, NULL, NULL, NULL, NULL, NULL, seq
 FROM wanted WHERE %(tell_lanes)s::boolean;
 
+-- name: claim_only_lane
+-- take the best claimable jobs
+-- The same where there is one lane at most, which is most of the time: in half of the server's time, of which each step
+-- of a statement costs a part whether or not it finds anything. Of several lanes it takes nothing, and says so by a row.
+WITH me AS MATERIALIZED (
+  SELECT id FROM soniq_workers WHERE id = %(worker_id)s::uuid AND status = 'active' FOR KEY SHARE
+), lane AS MATERIALIZED (
+  SELECT f.queue, f.job_name, f.priority, f.seq, EXISTS (
+    SELECT FROM soniq_jobs n
+    WHERE n.status = 'queued' AND n.scheduled_at IS NULL AND (n.queue, n.job_name) > (f.queue, f.job_name)
+  ) AS is_one_of_several
+  FROM (SELECT queue, job_name, priority, seq FROM soniq_jobs
+        WHERE status = 'queued' AND scheduled_at IS NULL
+        ORDER BY queue, job_name, priority, seq LIMIT 1) f
+), taken AS MATERIALIZED (
+  SELECT r.row FROM lane l CROSS JOIN LATERAL (
+    SELECT j.ctid AS row FROM soniq_jobs j
+    WHERE j.queue = l.queue AND j.job_name = l.job_name AND (j.priority, j.seq) >= (l.priority, l.seq)
+      AND j.status = 'queued' AND j.scheduled_at IS NULL
+    ORDER BY j.priority, j.seq LIMIT %(limit)s::int FOR UPDATE SKIP LOCKED) r
+  WHERE NOT l.is_one_of_several
+    AND (%(names)s::text[] IS NULL OR l.job_name = ANY (%(names)s::text[]))
+    AND (%(queues)s::text[] IS NULL OR l.queue = ANY (%(queues)s::text[]))
+    AND NOT EXISTS (SELECT FROM soniq_queues q WHERE q.name = l.queue AND q.paused)
+    AND CASE WHEN l.queue IS NOT NULL THEN EXISTS (SELECT FROM me) END
+), claimed AS (
+  UPDATE soniq_jobs
+  SET status = 'processing', worker_id = %(worker_id)s::uuid, claim_no = claim_no + 1, started_at = now(),
+      updated_at = now()
+  WHERE ctid = ANY (ARRAY(SELECT row FROM taken))
+  RETURNING id, claim_no, job_name, args, queue, priority, attempts, max_attempts, crashes, due_at, created_at, seq
+)
+SELECT id::text, claim_no, job_name, args::text, queue, priority, attempts, max_attempts, crashes, due_at, created_at,
+       seq
+FROM claimed
+UNION ALL
+SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM lane WHERE is_one_of_several;
+
 -- name: find_better
 -- look for jobs that come first
 -- Of each lane the best row, if its priority is better than where claims go on (see lookahead.py).

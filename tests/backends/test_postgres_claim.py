@@ -333,7 +333,7 @@ async def test_a_busy_claimer_does_not_walk_over_what_it_has_claimed(postgres, f
     async with postgres._database.transaction("explain") as transaction:
         explained = psycopg.AsyncCursor(transaction.connection)
         parameters = claim_parameters(worker_id, limit=10, place=place)
-        await explained.execute(b"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + SQL[statement].text, parameters)
+        await explained.execute(b"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + SQL["claim"].text, parameters)
         [(plan,)] = await explained.fetchall()
     assert_cheap(list(_nodes(plan[0]["Plan"])))
 

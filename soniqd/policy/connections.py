@@ -1,9 +1,9 @@
 """How many database connections a plan needs, and whether a bound or a server leaves so many.
 
 Every process of the host counts with the most that it may ever open, so that the sum holds at any instant: a worker
-with its pool, a scheduler with its one-connection pool and the connection that holds the lead, the master with its
-pool and its subscription. A replacement starts before the old child leaves, so one more of the largest child has to
-fit beside all of them. What jobs open by themselves (an ORM's own pool) is not counted here.
+with its pool, a scheduler with its one-connection pool and, behind a pooler, the connection that holds the lead, the
+master with its pool and its subscription. A replacement starts before the old child leaves, so one more of the largest
+child has to fit beside all of them. What jobs open by themselves (an ORM's own pool) is not counted here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MASTER_CONNECTIONS = MASTER_POOL + 1
 """Its pool, and the host's one subscription."""
 SCHEDULER_POOL = 1
 SCHEDULER_CONNECTIONS = SCHEDULER_POOL + 1
-"""It does one thing after the other; the lead is a lock on a connection of its own."""
+"""It does one thing after the other. The lead is a lock on that connection, or behind a pooler on one of its own."""
 
 
 @dataclass(frozen=True, slots=True)

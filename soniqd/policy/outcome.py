@@ -17,7 +17,7 @@ Unstarted      released, counted nowhere
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from soniqd.model import ClaimedJob, DeadLettered, Done, Outcome, Released, Retry, Snoozed
 
@@ -25,8 +25,7 @@ MAX_DELAY_S = 365 * 86400.0
 """No job is put off for longer, whatever a handler or a retry policy says."""
 
 
-@dataclass(frozen=True, slots=True)
-class Returned:
+class Returned(NamedTuple):
     """The handler returned; None stands for no result."""
 
     result_json: str | None
@@ -71,9 +70,9 @@ Ending = Returned | Deferred | Failed | Unrunnable | Interrupted | Unstarted
 
 def decide_outcome(job: ClaimedJob, ending: Ending, *, result_ttl_s: float) -> Outcome:
     """Return what to write about a job whose run ended so."""
+    if isinstance(ending, Returned):  # most are
+        return Done(job.fence, ending.result_json, result_ttl_s)
     match ending:
-        case Returned():
-            return Done(job.fence, ending.result_json, result_ttl_s)
         case Deferred(delay_s, reason):
             return Snoozed(job.fence, _bounded_s(delay_s), reason)
         case Failed():

@@ -86,12 +86,13 @@ class _Link:
 def _run(event: str, hooks: list[_Hook], job_name: str, job_id: str, value: Any) -> Awaitable[None] | None:
     for place, (hook, call) in enumerate(hooks):
         try:
-            left = left_of(call(job_name, job_id, value))
+            answer = call(job_name, job_id, value)
+            if answer is None or (left := left_of(answer)) is None:
+                continue
         except Exception as error:  # noqa: BLE001  a hook is the application's; the job is not to suffer from it
             _report(event, hook, error, job_name=job_name, job_id=job_id)
             continue
-        if left is not None:
-            return _await(left, event, hooks[place:], (job_name, job_id, value))
+        return _await(left, event, hooks[place:], (job_name, job_id, value))
     return None
 
 

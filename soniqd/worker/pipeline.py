@@ -116,15 +116,16 @@ class Pipeline:
     def _context(self, run: Run) -> JobContext:
         if run.context is None:
             job = run.job
+            fence = job.fence
             run.context = JobContext(
-                job_id=job.fence.job_id,
-                job_name=job.name,
-                attempt=job.attempts + 1,
-                max_attempts=job.max_attempts,
-                queue=job.queue,
-                worker_id=job.fence.worker_id,
-                scheduled_at=job.scheduled_at,
-                created_at=job.created_at,
+                fence.job_id,
+                job.name,
+                job.attempts + 1,
+                job.max_attempts,
+                job.queue,
+                fence.worker_id,
+                job.scheduled_at,
+                job.created_at,
             )
         return run.context
 
@@ -233,11 +234,15 @@ class Pipeline:
     def _observed(self, run: Run, ending: Ending, result: Any) -> Awaitable[None] | None:
         """Run the hooks behind the handler as far as they get without waiting; return what is left, if anything."""
         run.timed_out = False
+        hooks, name, job_id = self._hooks, run.job.name, run.job.fence.job_id
+        left = None
         try:
-            left = self._run_behind(run, ending, result)
+            if isinstance(ending, Returned):
+                left = hooks.run_after(name, job_id, result) if hooks.after else None
+            elif run.error is not None and hooks.error:
+                left = hooks.run_error(name, job_id, run.error)
         except BaseException as error:  # noqa: BLE001  what a hook raises changes nothing about the job
             self._report_hooks(run, error)
-            left = None
         return None if left is None else self._observe(run, left)
 
     async def _observe(self, run: Run, hooks: Awaitable[None]) -> None:
@@ -259,14 +264,6 @@ class Pipeline:
             job_name=run.job.name,
             error=f"longer than {self._hook_timeout_s:g} s" if run.timed_out else summarize_error(error),
         )
-
-    def _run_behind(self, run: Run, ending: Ending, result: Any) -> Awaitable[None] | None:
-        name, job_id = run.job.name, run.job.fence.job_id
-        if isinstance(ending, Returned) and self._hooks.after:
-            return self._hooks.run_after(name, job_id, result)
-        if run.error is not None and self._hooks.error:
-            return self._hooks.run_error(name, job_id, run.error)
-        return None
 
     def _expired(self, run: Run) -> None:
         """Act on a deadline: cancel what can be cancelled; report, once, what cannot."""

@@ -14,6 +14,7 @@ from soniqd.worker.run import Run
 
 _SINK_S = 10.0  # how long an application's sink may hold up the end of a worker
 
+_WITH_ERROR = (Retry, DeadLettered)
 _STATUS: dict[type[Outcome], EndStatus] = {
     Done: "done",
     Retry: "failed",
@@ -80,14 +81,16 @@ class Reports:
                 emit(catalogue.JOB_INTERRUPTED, **fields)
 
     async def _send(self, ends: list[tuple[Run, Outcome]]) -> None:
+        job_ended = self._metrics.job_ended
         for run, outcome in ends:
-            left = self._metrics.job_ended(
-                job_id=outcome.fence.job_id,
-                job_name=run.job.name,
-                queue=run.job.queue,
+            job = run.job
+            left = job_ended(
+                job_id=job.fence.job_id,
+                job_name=job.name,
+                queue=job.queue,
                 status=_STATUS[type(outcome)],
                 duration_s=run.ended_at - run.started_at,
-                error=_first_line(outcome.error) if isinstance(outcome, Retry | DeadLettered) else None,
+                error=_first_line(outcome.error) if isinstance(outcome, _WITH_ERROR) else None,
             )
             if left is not None:
                 await left

@@ -87,3 +87,90 @@ async def test_without_a_database_asking_fails_and_later_succeeds(postgres_serve
     postgres_server.start()
     assert await leader.acquire()
     await backend.close()
+
+
+async def sessions(postgres):
+    async with postgres.acquire() as connection:
+        cursor = await connection.execute(
+            "SELECT application_name FROM pg_stat_activity "
+            "WHERE datname = current_database() AND application_name LIKE 'soniqd%' AND pid <> pg_backend_pid()"
+        )
+        return [name for (name,) in await cursor.fetchall()]
+
+
+@pytest.fixture
+async def single(postgres, postgres_url):
+    """A backend whose pool has one connection, as a scheduler's."""
+    backend = PostgresBackend(postgres_url, pool_max_size=1)
+    await backend.open()
+    yield backend
+    await backend.close()
+
+
+async def test_who_has_one_connection_leads_on_that_one_and_is_named_there(postgres, single):
+    others = await sessions(postgres)
+    leader = single.leadership("scheduler")
+    assert await leader.acquire()
+    assert await leader.acquire()
+    assert await leader.held()
+    await single.list_schedules()
+    assert await leader.held()
+    named = await sessions(postgres)
+    assert len(named) == len(others)
+    assert [name for name in named if " leader " in name]
+    assert await postgres.leader("scheduler") is not None
+    await leader.release()
+    assert sorted(await sessions(postgres)) == sorted(others)
+    assert await postgres.leadership("scheduler").acquire()
+
+
+async def test_only_one_of_two_with_one_connection_leads(single, postgres_url):
+    async with asyncio.timeout(20):
+        first, second = single.leadership("scheduler"), PostgresBackend(postgres_url, pool_max_size=1)
+        await second.open()
+        follower = second.leadership("scheduler")
+        assert await first.acquire()
+        assert not await follower.acquire()
+        assert not await follower.held()
+        await first.release()
+        assert await follower.acquire()
+        await second.close()
+        assert await first.acquire()
+
+
+async def test_the_lead_is_lost_with_the_only_connection_and_can_be_had_again(single, postgres_server):
+    leader = single.leadership("scheduler")
+    assert await leader.acquire()
+    assert await leader.held(max_age_s=60)
+    postgres_server.execute(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name LIKE 'soniqd leader %'"
+    )
+    await single.list_schedules()
+    assert await leader.held(max_age_s=60) is False
+    assert await leader.held() is False
+    assert await leader.acquire()
+    assert await leader.held(max_age_s=60)
+
+
+async def test_a_leader_with_one_connection_loses_it_with_the_server(single, postgres_server):
+    leader = single.leadership("scheduler")
+    assert await leader.acquire()
+    postgres_server.stop()
+    assert await leader.held(max_age_s=60) is False
+    assert await leader.held() is False
+    with pytest.raises(DatabaseUnavailableError):
+        await leader.acquire()
+    postgres_server.start()
+    assert await leader.acquire()
+
+
+async def test_a_question_waits_for_a_transaction_on_the_only_connection(single):
+    leader = single.leadership("scheduler")
+    assert await leader.acquire()
+    async with single.acquire() as connection:
+        await connection.execute("BEGIN")
+        asked = asyncio.create_task(leader.held())
+        await asyncio.sleep(0.05)
+        assert not asked.done()
+        await connection.execute("COMMIT")
+    assert await asked

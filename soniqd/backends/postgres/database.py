@@ -69,6 +69,15 @@ class Database:
         said = self.target.keeps_sessions
         return not self.pooled if said is None else said
 
+    @property
+    def shares_its_only_session(self) -> bool:
+        """Whether all statements go through one session, so that what belongs to a session can be on that one."""
+        return self._sizes[1] == 1 and self.keeps_sessions
+
+    @property
+    def application_name(self) -> str:
+        return str(self.target.parameters["application_name"])
+
     async def open(self) -> None:
         """Connect; a database that was closed may be opened again."""
         if self._pool.closed:
@@ -117,6 +126,12 @@ class Database:
             raise translate(error, statement.purpose) from error
         with translated(statement.purpose):
             return await self._fetch_once(statement, parameters, rows)
+
+    @asynccontextmanager
+    async def lent(self) -> AsyncIterator[Connection]:
+        """Lend a pooled connection as it is, to be given back as it was; raises psycopg's errors."""
+        async with self._pool.lent() as connection:
+            yield connection
 
     async def count(self, statement: Statement, parameters: Mapping[str, Any]) -> int:
         """Run one statement as a transaction of its own; return how many rows it changed."""
@@ -176,7 +191,7 @@ class Database:
     async def connect(self, *, purpose: str, database: str | None = None) -> Connection:
         """Open a connection beside the pool; raises psycopg's errors."""
         target = self.target if database is None else self.target.for_database(database)
-        name = f"{target.parameters['application_name']} {purpose}"
+        name = f"{self.application_name} {purpose}"
         named = {**target.parameters, "application_name": name}
         return await self._connect(replace(target, parameters=named, prepare_threshold=None))
 

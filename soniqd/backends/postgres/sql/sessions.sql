@@ -4,6 +4,10 @@
 SELECT set_config('tcp_keepalives_idle', '5', false), set_config('tcp_keepalives_interval', '2', false),
        set_config('tcp_keepalives_count', '5', false);
 
+-- name: call_itself
+-- name a session
+SELECT set_config('application_name', %(name)s, false);
+
 -- name: try_lead
 -- ask for the leadership
 SELECT CASE WHEN EXISTS (

@@ -9,9 +9,7 @@ from soniqd.app.core import AppCore
 from soniqd.errors import InvalidArgumentsError, UnsupportedByBackendError
 from soniqd.model import NewJob
 from soniqd.queue import new_jobs
-from soniqd.queue.new_jobs import Options, RunTime, Target
-
-_NO_OPTIONS = Options()
+from soniqd.queue.new_jobs import RunTime, Target
 
 
 class Enqueueing(AppCore):
@@ -46,10 +44,7 @@ class Enqueueing(AppCore):
         """
         if args is not None:
             arguments = new_jobs.arguments(args, arguments)
-        if queue is None and priority is None and scheduled_at is None and unique is None:
-            options = _NO_OPTIONS
-        else:
-            options = new_jobs.options(queue=queue, priority=priority, scheduled_at=scheduled_at, unique=unique)
+        options = new_jobs.options(queue=queue, priority=priority, scheduled_at=scheduled_at, unique=unique)
         job = self._maker.recipe(target, options).make(arguments, new_jobs.dedup_key(dedup_key))
         return (await self._store([job], connection))[0]
 
@@ -120,11 +115,11 @@ class Enqueueing(AppCore):
 
     async def _store(self, jobs: list[NewJob], connection: Any) -> list[str]:
         if connection is None:
-            return list[str](await (await self._lifecycle.open()).enqueue(jobs))
+            return [*await (await self._lifecycle.open()).enqueue(jobs)]
         backend = self._lifecycle.backend  # which needs no connection of its own for this
         if not backend.capabilities.transactional_enqueue:
             raise UnsupportedByBackendError(
                 f"cannot enqueue in a transaction of yours: the {backend.capabilities.name} backend has no such thing; "
                 "leave out connection="
             )
-        return list[str](await backend.enqueue(jobs, connection=connection))
+        return [*await backend.enqueue(jobs, connection=connection)]

@@ -24,8 +24,7 @@ class JobStatus(StrEnum):
     DEAD_LETTER = "dead_letter"
 
 
-@dataclass(frozen=True, slots=True)
-class NewJob:
+class NewJob(NamedTuple):
     """A job to store. At most one of ``run_at`` (aware) and ``delay_s`` (counted by the database's clock) is set."""
 
     id: JobId

@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from difflib import get_close_matches
 from pathlib import PurePath
@@ -104,6 +104,8 @@ class JobMaker:
     max_retries: int
     producer_id: str
     _warned: set[str]
+    _plain: dict[str, Recipe] = field(default_factory=dict)
+    """By name: those of tasks of which nothing was said at the call."""
 
     @classmethod
     def create(cls, tasks: TaskRegistry, settings: Any) -> JobMaker:
@@ -122,6 +124,17 @@ class JobMaker:
         """Find the task; raises UnknownTaskError, InvalidTaskNameError or InvalidArgumentsError."""
         reference = target if isinstance(target, TaskRef) else None
         name, task = self._find(target)
+        if reference is None and task is not None and options is _NOTHING_SAID:
+            return self._plain_recipe(task)
+        return self._settled(name, task, reference, options)
+
+    def _plain_recipe(self, task: Task) -> Recipe:
+        known = self._plain.get(task.name)
+        if known is None or known.task is not task or known.producer_id != self._producer():
+            known = self._plain[task.name] = self._settled(task.name, task, None, _NOTHING_SAID)
+        return known
+
+    def _settled(self, name: str, task: Task | None, reference: TaskRef | None, options: Options) -> Recipe:
         queue, priority, unique = options.queue, options.priority, options.unique
         if queue is None and reference is not None:
             queue = reference.default_queue

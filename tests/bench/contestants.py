@@ -146,8 +146,9 @@ class Ours(Contestant):
     @asynccontextmanager
     async def working(self, url: str, workers: int) -> AsyncIterator[Working]:
         group = {"processes": workers, "concurrency": self.concurrency}
-        async with self.daemon(url, [group]) as (working, _), application(url) as app:
-            await app.resume_queue("default")
+        async with self.daemon(url, [group]) as (working, _):
+            async with application(url) as app:
+                await app.resume_queue("default")
             yield working
 
     @asynccontextmanager

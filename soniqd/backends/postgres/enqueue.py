@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import psycopg
 from psycopg import errors
@@ -58,11 +58,13 @@ class PostgresEnqueue:
         return await self._store_many(jobs)
 
     async def _store_one(self, job: NewJob) -> None:
-        with _refusals():
+        try:
             if job.run_at is None and job.delay_s is None:
                 await self._database.run(_ENQUEUE_NOW, _now(job))
             else:
                 await self._database.fetch(SQL["enqueue_later"], _later(job))
+        except (DatabaseError, UnicodeEncodeError) as error:  # what _refusals() does, without its cost
+            _refuse(error)
 
     async def _store_many(self, jobs: Sequence[NewJob]) -> list[JobId]:
         with _refusals():
@@ -181,14 +183,18 @@ def _refusals() -> Iterator[None]:
     """Turn the database's refusal of a job's content into the caller's mistake that it is."""
     try:
         yield
-    except psycopg.DataError as error:
+    except (psycopg.DataError, DatabaseError, UnicodeEncodeError) as error:
+        _refuse(error)
+
+
+def _refuse(error: Exception) -> NoReturn:
+    if isinstance(error, psycopg.DataError):
         raise InvalidArgumentsError(f"cannot store job: {reason_of(error)}") from error
-    except DatabaseError as error:
-        if isinstance(error.__cause__, psycopg.DataError | errors.ProgramLimitExceeded | errors.StatementTooComplex):
-            raise InvalidArgumentsError(str(error)) from error.__cause__
-        raise
-    except UnicodeEncodeError as error:
+    if isinstance(error, UnicodeEncodeError):
         raise InvalidArgumentsError(f"cannot store job: it is not Unicode text: {error.reason}") from error
+    if isinstance(error.__cause__, psycopg.DataError | errors.ProgramLimitExceeded | errors.StatementTooComplex):
+        raise InvalidArgumentsError(str(error)) from error.__cause__
+    raise error
 
 
 def _is_keyed(job: NewJob) -> bool:

@@ -1,7 +1,7 @@
 """Runs scenarios within a time: round after round over all of them, so that none has only a slow hour of the machine.
 
-The first round comes first for all. What is left of the time goes to further rounds, to those scenarios first that
-have the smallest part of theirs; one that would not end in time gets none.
+The first round comes first for all, and has the cases that are measured once. What is left of the time goes to further
+rounds, to those scenarios first that have the smallest part of theirs; one that would not end in time gets none.
 """
 
 from __future__ import annotations
@@ -60,13 +60,16 @@ async def _play_round(measured: Measured, bench: Bench, end: float) -> None:
     if not measured.cases:
         measured.cases = tuple(measured.scenario.cases(bench))
     print(f"{measured.scenario.name}: round {measured.rounds + 1}, {end - began:.0f} s left", flush=True)
-    for case in measured.cases if measured.rounds % 2 == 0 else reversed(measured.cases):
-        left_s = end - time.monotonic()
-        sample = await _measure(measured, case, left_s) if left_s > 0 else None
+    again = [case for case in measured.cases if not (case.once and measured.rounds)]
+    measured.expected_s = 0.0
+    for case in again if measured.rounds % 2 == 0 else reversed(again):
+        asked = time.monotonic()
+        sample = await _measure(measured, case, end - asked) if asked < end else None
         measured.samples.setdefault(case.name, []).append(sample)
+        if not case.once:
+            measured.expected_s += time.monotonic() - asked
     measured.rounds += 1
-    measured.expected_s = time.monotonic() - began
-    measured.seconds += measured.expected_s
+    measured.seconds += time.monotonic() - began
 
 
 async def _measure(measured: Measured, case: Case, left_s: float) -> dict[str, float] | None:

@@ -15,6 +15,9 @@ Sample = Mapping[str, float]
 """Figures of one measurement, by name. Names end with their unit."""
 
 
+RIVAL = "graphile-worker"
+
+
 @dataclass(frozen=True, slots=True)
 class Bench:
     """What every scenario has at hand. ``peers`` are those that are installed."""
@@ -26,17 +29,24 @@ class Bench:
     def size(self, full: int, quick: int) -> int:
         return quick if self.quick else full
 
-    def peer(self, name: str) -> list[Contestant]:
-        """Return the peer of this name, if it is installed."""
-        return [peer for peer in self.peers if peer.name == name]
+    @property
+    def rival(self) -> list[Contestant]:
+        """The fastest peer, which targets are held against, if it is installed."""
+        return [peer for peer in self.peers if peer.name == RIVAL]
+
+    @property
+    def others(self) -> list[Contestant]:
+        """The other peers, which a quick run leaves out, and any other one measures once."""
+        return [] if self.quick else [peer for peer in self.peers if peer.name != RIVAL]
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One thing that is measured once a round."""
+    """One thing that is measured once a round; ``once``: in the first round only, so that others get more of them."""
 
     name: str
     measure: Callable[[], Awaitable[Sample]]
+    once: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,6 +146,21 @@ async def test_a_case_that_fails_is_told_and_the_others_go_on(capsys):
     assert "works: 2 jobs/s" in capsys.readouterr().out
 
 
+async def test_a_case_that_is_measured_once_costs_no_further_round_anything():
+    async def quick() -> dict[str, float]:
+        return {"jobs/s": 1.0}
+
+    async def slow() -> dict[str, float]:
+        await asyncio.sleep(0.05)
+        return {"jobs/s": 2.0}
+
+    cases = (Case("again", quick), Case("once", slow, once=True))
+    chosen = Scenario("drain", "Drain", "jobs/s", lambda _: cases, rounds=(3, 3), estimate_s=(0.0, 0.0))
+    [found] = await run([chosen], Bench(server=cast(Any, None), peers=[], quick=True), budget_s=60)
+    assert (found.values("again", "jobs/s"), found.values("once", "jobs/s")) == ([1.0] * 3, [2.0])
+    assert found.expected_s < 0.05 <= found.seconds
+
+
 async def test_a_case_that_begins_after_the_time_is_left_out_of_its_round():
     async def slow() -> dict[str, float]:
         await asyncio.sleep(0.05)

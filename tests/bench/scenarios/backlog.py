@@ -78,7 +78,7 @@ SCENARIO = Scenario(
     title="A backlog of a million jobs",
     figure="jobs/s",
     cases=cases,
-    rounds=(4, 2),
+    rounds=(7, 2),
     estimate_s=(70, 15),
     note=f"The rate of the first {_MEASURED:,} jobs that one worker starts.",
 )

@@ -14,21 +14,19 @@ LOOP_OF_100 = replace(FLOOR, name="psycopg loop of 100", concurrency=100)
 
 
 def cases(bench: Bench) -> Sequence[Case]:
-    fastest = bench.peer("graphile-worker")
-    others = [] if bench.quick else [peer for peer in bench.peers if peer not in fastest]
-    alone = [FLOOR, EVERYTHING, SONIQD, *fastest, DROPPED, *([] if bench.quick else [LOOP_OF_100]), SQLITE, *others]
-    found = [_case(bench, contestant, 1) for contestant in alone]
-    found += [_case(bench, contestant, 2) for contestant in (SONIQD, *fastest, *others)]
+    found = [_case(bench, contestant, 1) for contestant in (FLOOR, EVERYTHING, SONIQD, *bench.rival, DROPPED, SQLITE)]
+    found += [_case(bench, contestant, 2) for contestant in (SONIQD, *bench.rival)]
     if not bench.quick:
-        found += [_case(bench, contestant, 4) for contestant in (SONIQD, *fastest)]
-    return found
+        found += [_case(bench, contestant, 4, once=True) for contestant in (SONIQD, *bench.rival)]
+        found.append(_case(bench, LOOP_OF_100, 1, once=True))
+    return [*found, *(_case(bench, peer, workers, once=True) for peer in bench.others for workers in (1, 2))]
 
 
-def _case(bench: Bench, contestant: Contestant, workers: int) -> Case:
+def _case(bench: Bench, contestant: Contestant, workers: int, *, once: bool = False) -> Case:
     async def measure() -> Sample:
         return await drain(bench, contestant, workers)
 
-    return Case(f"{contestant.name}, {workers} worker{'s' * (workers > 1)}", measure)
+    return Case(f"{contestant.name}, {workers} worker{'s' * (workers > 1)}", measure, once)
 
 
 async def drain(bench: Bench, contestant: Contestant, workers: int) -> Sample:
@@ -44,7 +42,7 @@ SCENARIO = Scenario(
     title="Drain: no-op jobs that were queued before",
     figure="jobs/s",
     cases=cases,
-    rounds=(5, 3),
+    rounds=(7, 3),
     estimate_s=(90, 35),
     note="From the first handler's start until no job is left in the table. soniqd's master, fork server and scheduler "
     "run beside its workers. The psycopg loop claims and completes 500 jobs at a time, as the worker does here.",

@@ -8,30 +8,23 @@ from tests.bench.contestants import FLOOR, SONIQD, SQLITE, Contestant
 from tests.bench.scenario import Bench, Case, Sample, Scenario
 
 
-def _all(bench: Bench) -> list[Contestant]:
-    fastest = bench.peer("graphile-worker")
-    others = [] if bench.quick else [peer for peer in bench.peers if peer not in fastest]
-    return [FLOOR, SONIQD, *fastest, SQLITE, *others]
-
-
 def single_cases(bench: Bench) -> Sequence[Case]:
-    def case(contestant: Contestant) -> Case:
-        async def measure() -> Sample:
-            return await _ask(bench, contestant, "one", bench.size(2, 1))
-
-        return Case(contestant.name, measure)
-
-    return [case(contestant) for contestant in _all(bench)]
+    return _cases(bench, "one", bench.size(2, 1))
 
 
 def bulk_cases(bench: Bench) -> Sequence[Case]:
-    def case(contestant: Contestant) -> Case:
+    return _cases(bench, "many", bench.size(50_000, 20_000))
+
+
+def _cases(bench: Bench, verb: str, argument: int) -> Sequence[Case]:
+    def case(contestant: Contestant, *, once: bool = False) -> Case:
         async def measure() -> Sample:
-            return await _ask(bench, contestant, "many", bench.size(50_000, 20_000))
+            return await _ask(bench, contestant, verb, argument)
 
-        return Case(contestant.name, measure)
+        return Case(contestant.name, measure, once)
 
-    return [case(contestant) for contestant in _all(bench)]
+    found = [case(contestant) for contestant in (FLOOR, SONIQD, *bench.rival, SQLITE)]
+    return [*found, *(case(peer, once=True) for peer in bench.others)]
 
 
 async def _ask(bench: Bench, contestant: Contestant, verb: str, argument: int) -> Sample:
@@ -45,7 +38,7 @@ SINGLE = Scenario(
     title="Enqueue one by one",
     figure="jobs/s",
     cases=single_cases,
-    rounds=(4, 3),
+    rounds=(7, 3),
     estimate_s=(40, 12),
     note="One caller, who waits for each job to be durable. The psycopg loop inserts a row and notifies in one "
     "statement.",
@@ -55,7 +48,7 @@ BULK = Scenario(
     title="Enqueue in bulk",
     figure="jobs/s",
     cases=bulk_cases,
-    rounds=(4, 3),
+    rounds=(7, 3),
     estimate_s=(60, 12),
     note="One call with all jobs. The psycopg loop is one INSERT with unnest.",
 )

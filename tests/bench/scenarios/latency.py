@@ -12,16 +12,16 @@ EVERY_S = 0.02
 
 
 def cases(bench: Bench) -> Sequence[Case]:
-    peers = bench.peer("graphile-worker") if bench.quick else bench.peers
     found = [_case(bench, SONIQD, 1), _case(bench, SONIQD, 4), _case(bench, SQLITE, 1)]
-    return [*found, *(_case(bench, peer, 1) for peer in peers)]
+    found += [_case(bench, peer, 1) for peer in bench.rival]
+    return [*found, *(_case(bench, peer, 1, once=True) for peer in bench.others)]
 
 
-def _case(bench: Bench, contestant: Contestant, workers: int) -> Case:
+def _case(bench: Bench, contestant: Contestant, workers: int, *, once: bool = False) -> Case:
     async def measure() -> Sample:
         return await latency(bench, contestant, workers)
 
-    return Case(f"{contestant.name}, {workers} worker{'s' * (workers > 1)}", measure)
+    return Case(f"{contestant.name}, {workers} worker{'s' * (workers > 1)}", measure, once)
 
 
 async def latency(bench: Bench, contestant: Contestant, workers: int) -> Sample:

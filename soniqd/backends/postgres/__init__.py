@@ -17,7 +17,11 @@ for each pair that has work, and then the rows it takes; what it may not take (p
 jobs for later) is never walked over. Rows are locked with SKIP LOCKED in index order. A claim takes a shared lock on
 its worker's row and a release an exclusive one, so that no claim of a dead worker commits after its jobs were released.
 
-With many lanes (pairs of queue and task name) a claim first finds a place before which half of them have twice their
+With one lane (a pair of queue and task name) a shorter statement does: each step of a statement costs its part whether
+or not it finds anything, and 0.38 ms became 0.20 for a single job. It takes nothing where there are several lanes, and
+is then left alone for some seconds.
+
+With many lanes a claim first finds a place before which half of them have twice their
 even share of the limit, and reads the others up to there only: five rows for each that is taken, not 21 with 20 lanes.
 
 **Completing.** Outcomes are written by one statement per batch: a DELETE whose rows go to the history or the dead
@@ -32,8 +36,8 @@ it is repeated, in the end without keys.
 **Connections.** ``pool.py`` lends connections and connects in the caller's task, so that a database that is down is
 reported at once and by its own words, and a database that is back is used at once. Before a connection is lent, its
 socket is looked at (without a round trip): what a server said goodbye to is discarded. Every statement has a deadline
-in the server and a later one here, which shuts the socket, for servers that do not answer any more. Listening, leading
-and migrating have connections of their own.
+in the server and a later one here, which shuts the socket, for servers that do not answer any more. Listening and
+migrating have connections of their own, and so has leading where the pool has several (``leadership.py``).
 
 **Plans.** The hot statements' plans must not depend on when the table was last analysed: a plan made while the table
 was empty would sort a backlog. Pooled connections therefore plan without sequential scans, hash and merge joins, and

@@ -46,15 +46,16 @@ What a job costs, and what was tried (no-op jobs, 100 slots, microseconds of the
   alone, of which the benchmark's own hooks and sink are 3, and no part of it more than 3.
 * uvloop against asyncio, with PostgreSQL: 15.2 against 17.1 on 3.11, 12.2 against 13.0 on 3.12, 11.9 against 13.0 on
   3.13. Batches leave the loop little to do. 3.14 was not to be had.
-* From commit to the handler's start, medians in milliseconds on a quiet machine: the notification is there at once, 0.1
-  until the master has told a worker, 0.15 until that hears, 0.1 until it asks, 0.7 for the claim, 0.1 until the handler
-  starts. Everything is cold then: a claim takes 0.2 right after another one and 1.0 after a pause of 10 ms, "SELECT 1"
-  0.05 and 0.45. So what counts is how much code runs at all, on both sides. It was 1.75 and is 1.2 (a peer whose workers
-  listen for themselves: 0.9), by: a statement sent by libpq instead of psycopg's cursor, 0.13, and waited for without
-  its timer, 0.1 (backends/postgres/direct.py); a claim for one lane, 0.3 (backends/postgres/sql/claim.sql); wake-ups
-  handed on in the very call that reads them, 0.1 (backends/wakebox.py); "wake" as a line that was encoded before, 0.05.
-  Left: 0.26 until the claim is on disk (asynchronous commit would run jobs twice after a crash of the server), and the way over the master, which costs 0.25 and
-  saves a connection and a LISTEN a worker.
+* From commit to the handler's start, medians in milliseconds on a quiet machine: the notification is there at once,
+  0.1 until the master has told a worker, 0.15 until that hears, 0.1 until it asks, 0.7 for the claim, 0.1 until the
+  handler starts. Everything is cold then: a claim takes 0.2 right after another one and 1.0 after a pause of 10 ms,
+  "SELECT 1" 0.05 and 0.45. So what counts is how much code runs at all, on both sides. It was 1.75 and is 1.2 (a peer
+  whose workers listen for themselves: 0.9), by: a statement sent by libpq instead of psycopg's cursor, 0.13, and
+  waited for without its timer, 0.1 (backends/postgres/direct.py); a claim for one lane, 0.3
+  (backends/postgres/sql/claim.sql); wake-ups handed on in the very call that reads them, 0.1 (backends/wakebox.py);
+  "wake" as a line that was encoded before, 0.05. Left: 0.26 until the claim is on disk (asynchronous commit would run
+  jobs twice after a crash of the server), and the way over the master, which costs 0.25 and saves a connection and a
+  LISTEN a worker.
 * A wake-up costs a worker three waits (for the master, for the claim, for the outcome), and one or two more where it
   rests between two jobs: its numbers are told a quarter of a second later, by a timer.
 * Idle, a daemon's 4 workers asked for 1.4 transactions a second: those of a group poll in turns now (policy/polls.py),

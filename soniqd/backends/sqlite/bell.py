@@ -156,6 +156,7 @@ class Subscription:
         self._socket: socket.socket | None = None
         self._place: Path | None = None
         self._closed = False
+        self._most_waiting = _kernel_buffer_length()
         self._bind()
 
     @property
@@ -210,15 +211,14 @@ class Subscription:
 
     def _hear(self) -> None:
         heard = 0
-        with self._box.burst():
-            while self._socket is not None and heard < 1000:
-                try:
-                    self._note(self._socket.recv(65536))
-                except BlockingIOError:
-                    break
-                heard += 1
-            if heard >= _kernel_buffer_length():
-                self._box.add()
+        while self._socket is not None and heard < 1000:
+            try:
+                self._note(self._socket.recv(65536))
+            except BlockingIOError:
+                break
+            heard += 1
+        if heard >= self._most_waiting:
+            self._box.add()
 
     def _note(self, message: bytes) -> None:
         try:

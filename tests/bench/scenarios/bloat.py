@@ -25,7 +25,7 @@ CHUNK = 2000
 def cases(bench: Bench) -> Sequence[Case]:
     async def measure() -> Sample:
         async with SONIQD.database(bench.server) as url:
-            return await _measure(url, fresh=bench.size(30_000, 10_000), held=bench.size(200_000, 30_000))
+            return await _measure(url, fresh=bench.size(60_000, 10_000), held=bench.size(200_000, 30_000))
 
     return [Case("soniqd", measure)]
 

@@ -20,7 +20,7 @@ from soniqd.settings.load import DEFAULT_PATH, load_daemon_settings
 from soniqd.version import __version__
 
 if TYPE_CHECKING:
-    from soniqd.supervisor.generation import StartedServer
+    from soniqd.supervisor.interpreter import StartedServer
 
 EX_OK = 0
 EX_SOFTWARE = 70
@@ -107,7 +107,7 @@ def _fork_early(settings: DaemonSettings) -> StartedServer | None:
     """Fork the first fork server off this process if it is to run in this interpreter, and share memory with it."""
     from soniqd.backends.factory import create_backend  # noqa: PLC0415  as above
     from soniqd.forkserver.early import fork_early  # noqa: PLC0415
-    from soniqd.supervisor.generation import MASTERS_OWN, StartedServer  # noqa: PLC0415
+    from soniqd.supervisor.interpreter import MASTERS_OWN, StartedServer  # noqa: PLC0415
 
     if settings.jobs.python not in (None, Path(sys.executable)):
         return None

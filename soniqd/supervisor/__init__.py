@@ -5,7 +5,9 @@ It imports no job code and no worker code. Its parts:
 ``master``      carries effects out, owns everything below
 ``hearing``     what fork servers and children tell, made into events
 ``workforce``   which children heartbeat, and which could claim
-``generation``  a fork server: boot, fork, retire
+``generation``  a generation of the jobs code: boot, fork, retire
+``forkserver``  one fork server: its socket, the children it was asked for
+``interpreter`` the process of a fork server: how it is started
 ``child``       one child: link, box, pid
 ``box``         a child's shared memory and black box: what is left of it when it has died
 ``postmortem``  why a child ended, which of its jobs really ran, its last stacks; how a hung one is ended

@@ -26,8 +26,8 @@ from soniqd.supervisor import takeover
 from soniqd.supervisor.check import Findings, check_all
 from soniqd.supervisor.commands import Commands
 from soniqd.supervisor.descriptors import raise_descriptor_limit
-from soniqd.supervisor.generation import StartedServer
 from soniqd.supervisor.handover import Handover, judge
+from soniqd.supervisor.interpreter import StartedServer
 from soniqd.supervisor.master import Master
 from soniqd.supervisor.reaper import become_subreaper
 from soniqd.supervisor.selfcheck import answer_questions

@@ -27,8 +27,9 @@ from soniqd.settings import dump_settings
 from soniqd.settings.daemon import DaemonSettings
 from soniqd.supervisor.budget import Budget
 from soniqd.supervisor.child import ChildProcess
-from soniqd.supervisor.generation import Generation, StartedServer
+from soniqd.supervisor.generation import Generation
 from soniqd.supervisor.hearing import Hearing
+from soniqd.supervisor.interpreter import StartedServer
 from soniqd.supervisor.ledger import Ledger, LedgerTimes
 from soniqd.supervisor.measuring import Measuring
 from soniqd.supervisor.plan import make_plan

@@ -24,7 +24,7 @@ from soniqd.control.reexec import SELF_CHECK_VARIABLE, read_memory, sealed_memor
 from soniqd.errors import ControlError
 from soniqd.log.redact import redact
 from soniqd.model.child import ExitCause
-from soniqd.supervisor.generation import environment
+from soniqd.supervisor.interpreter import environment
 from soniqd.supervisor.reaper import Reaper
 
 FIRST_ANSWER_TIMEOUT_S = 60.0

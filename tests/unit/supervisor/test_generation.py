@@ -13,7 +13,8 @@ import pytest
 from soniqd.control import fork as wire
 from soniqd.model.child import ChildSpec, ExitCause
 from soniqd.supervisor.child import ChildProcess
-from soniqd.supervisor.generation import MAX_ASKED, Generation, GenerationHandover
+from soniqd.supervisor.forkserver import MAX_ASKED
+from soniqd.supervisor.generation import Generation, GenerationHandover
 from soniqd.supervisor.reaper import Reaper
 from tests.support.waiting import eventually
 

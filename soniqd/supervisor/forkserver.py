@@ -72,6 +72,7 @@ class ForkServerProcess:
         self._loop = loop
         self._reaper = reaper
         self._events = events
+        self._unsettled = child
         self._requests: dict[int, ChildProcess] = {}
         self._waiting: deque[ChildProcess] = deque()
         if child is not None:
@@ -144,8 +145,9 @@ class ForkServerProcess:
             self._process.kill()  # reaped as an orphan
         self.close()
         asked, waiting = list(self._requests.values()), list(self._waiting)
-        if self.child is not None and self.child not in asked:
-            asked.append(self.child)
+        if self._unsettled is not None and self._unsettled not in asked:
+            asked.append(self._unsettled)
+        self._unsettled = None
         self._requests.clear()
         self._waiting.clear()
         for child in (*asked, *waiting):
@@ -178,6 +180,7 @@ class ForkServerProcess:
         child = self._requests.pop(answer.request, None)
         if child is None:
             return False
+        self._unsettled = None
         try:
             if isinstance(answer, wire.Forked):
                 self._events.child_forked(child, answer.pid)

@@ -240,8 +240,7 @@ class Generation:
                 self._events.generation_boot_failed(self.number, message, "; ".join(message.problems))
                 self.retire()
             case wire.BootFailed():
-                self._becoming.remove(server)
-                server.drop("; ".join(message.problems))
+                self._fail(server, "; ".join(message.problems))
             case wire.Forked() | wire.ForkFailed():
                 if server.settle(message) and server in self._becoming:
                     self._becoming.remove(server)
@@ -251,17 +250,23 @@ class Generation:
 
     def refused(self, server: ForkServerProcess, reason: str) -> None:
         """End a fork server that cannot be talked to: before it has booted, for want of the right configuration."""
-        if server.booted or server.child is not None:
+        if server.child is not None:
+            self._fail(server, reason)
+        elif server.booted:
             server.kill()
-            return
-        self._events.generation_boot_failed(self.number, _misconfigured(reason), reason)
-        self.retire()
+        else:
+            self._events.generation_boot_failed(self.number, _misconfigured(reason), reason)
+            self.retire()
 
     def hung_up(self, server: ForkServerProcess) -> None:
         """See an interpreter end; the end of a fork server is heard from the reaper."""
+        self._fail(server, "its interpreter ended before it became a child")
+
+    def _fail(self, server: ForkServerProcess, reason: str) -> None:
+        """End an interpreter that does not become a child; a fork server is left alone."""
         if server in self._becoming:
             self._becoming.remove(server)
-            server.drop("its interpreter ended before it became a child")
+            server.drop(reason)
 
     def _booted(self, server: ForkServerProcess, booted: wire.Booted) -> None:
         if booted.protocol != wire.PROTOCOL:
@@ -271,7 +276,10 @@ class Generation:
             )
         server.booted = True
         if server.child is not None:
-            server.request(server.child)
+            try:
+                server.request(server.child)
+            except OSError as error:
+                self._fail(server, os.strerror(error.errno or 0))
             return
         self.tasks = booted.tasks
         if booted.threads:

@@ -15,7 +15,9 @@ from soniqd.model.child import ChildSpec, ExitCause
 from soniqd.supervisor.child import ChildProcess
 from soniqd.supervisor.forkserver import MAX_ASKED
 from soniqd.supervisor.generation import Generation, GenerationHandover
+from soniqd.supervisor.interpreter import StartedServer
 from soniqd.supervisor.reaper import Reaper
+from soniqd.version import __version__
 from tests.support.waiting import eventually
 
 CHILDREN = 300
@@ -119,3 +121,58 @@ async def test_children_that_wait_to_be_asked_for_fail_with_their_fork_server(se
         reaper.close()
         for child in children:
             child.close()
+
+
+class Master(Heard):
+    """Gives up what has failed, as the master does."""
+
+    generation: Generation | None = None
+
+    def fork_failed(self, child: ChildProcess, reason: str) -> None:
+        super().fork_failed(child, reason)
+        assert self.generation is not None
+        self.generation.forget(child)
+
+
+@pytest.mark.parametrize("ending", ["refused", "gone", "gone before it is asked", "rubbish", "given up"])
+async def test_a_child_of_an_interpreter_of_its_own_is_no_longer_expected_once_it_has_failed(server, ending):
+    """A count of forks that is too low lets the exits of other children be missed."""
+    pid, near, far = server
+    far.setblocking(True)
+    far.settimeout(5)
+    loop = asyncio.get_running_loop()
+    defects: list[dict[str, object]] = []
+    loop.set_exception_handler(lambda _, context: defects.append(context))
+    reaper = Reaper(loop)
+    heard = Master()
+    settings = {"jobs": {"import_timeout": 60}}
+    generation = heard.generation = Generation(
+        1, python=None, settings=settings, loop=loop, reaper=reaper, events=heard, early=StartedServer(pid, near)
+    )
+    generation._forkable = False
+    child = ChildProcess(ChildSpec("worker", "g", 1, 1, "w"), loop, reaper, tap_fd=2)
+    try:
+        generation.fork(child)
+        assert isinstance(wire.decode(far.recv(wire.MAX_PACKET)), wire.Boot)
+        assert reaper._expected == 1
+        far.send(wire.encode(wire.Booted(__version__, "python", (), (), ("collector",), 0.1)))
+        if ending == "gone before it is asked":
+            far.close()
+        else:
+            far.setblocking(False)
+            (request,) = await eventually(lambda: asked(far))
+        if ending == "refused":
+            far.send(wire.encode(wire.ForkFailed(request.request, "no more processes")))
+        elif ending == "rubbish":
+            far.send(b"rubbish")
+        elif ending.startswith("gone"):
+            far.close()
+        else:
+            heard.fork_failed(child, "given up")
+        await eventually(lambda: heard.failed)
+        await eventually(lambda: generation.outstanding is None)
+        assert (heard.failed, reaper._expected, defects) == (["w"], 0, [])
+    finally:
+        generation.retire()
+        reaper.close()
+        child.close()

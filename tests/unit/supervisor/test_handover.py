@@ -192,6 +192,7 @@ ELSEWHERE: dict[str, dict[str, str]] = {
         "next_request": "next_request",
         "_process": "pid, fd",
         "_generation": "number",
+        "_unsettled": "nothing is outstanding",
         "_requests": "nothing is outstanding",
         "_waiting": "nothing is outstanding",
     },

@@ -90,7 +90,12 @@ async def _results(pgconn: PGconn) -> list[PGresult]:
     while True:
         if pgconn.is_busy():
             await _readable(pgconn.socket)
-            pgconn.consume_input()
+            try:
+                pgconn.consume_input()
+            except psycopg.OperationalError:
+                if not any(result.status == ExecStatus.FATAL_ERROR for result in results):
+                    raise
+                return results  # the server has said why before it left
         elif (result := pgconn.get_result()) is not None:
             results.append(result)
         else:

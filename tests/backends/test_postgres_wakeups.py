@@ -1,11 +1,15 @@
 import asyncio
 import logging
+import os
+import socket
 
 import psycopg
 import pytest
+from psycopg.pq import ConnStatus
 
 from soniqd.backends import WakeUp
 from soniqd.backends.postgres import PostgresBackend, wakeups
+from soniqd.backends.postgres.wakeups import PostgresWakeUps
 from tests.support.jobs import new_job
 from tests.support.waiting import eventually
 
@@ -68,6 +72,35 @@ async def test_it_heals_after_its_connection_was_ended(postgres, subscription, p
     assert await subscription.wait(10) == (WakeUp(),)
     await postgres.enqueue([new_job(queue="after")])
     assert await next_queue(subscription) == "after"
+
+
+async def test_a_descriptor_that_somebody_else_is_given_at_once_is_left_to_him(postgres, postgres_server, monkeypatch):
+    """libpq closes the socket where it reads the end of the stream, and whoever opens one next gets its number."""
+    ours, theirs = socket.socketpair()
+    reopened: list[socket.socket] = []
+    told = asyncio.Event()
+    take_all = PostgresWakeUps._take_all
+
+    def and_open_another(self, pgconn, *arguments):
+        descriptor = pgconn.socket
+        take_all(self, pgconn, *arguments)
+        if pgconn.status != ConnStatus.OK and not reopened:
+            reopened.append(socket.socket(fileno=os.dup2(ours.fileno(), descriptor)))
+            asyncio.get_running_loop().add_reader(descriptor, told.set)
+
+    monkeypatch.setattr(PostgresWakeUps, "_take_all", and_open_another)
+    wake_ups = await postgres.subscribe()
+    postgres_server.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'soniqd listener'"
+    )
+    await eventually(lambda: reopened and not wake_ups.live)
+    theirs.send(b"!")
+    async with asyncio.timeout(5):
+        await told.wait()
+    asyncio.get_running_loop().remove_reader(reopened[0])
+    for end in (ours, theirs, *reopened):
+        end.close()
+    await wake_ups.close()
 
 
 async def test_a_connection_that_is_dead_and_silent_is_found_out(postgres, postgres_server, monkeypatch):

@@ -205,16 +205,20 @@ class PostgresWakeUps:
         loop = asyncio.get_running_loop()
         heard: asyncio.Future[bool] = loop.create_future()
         descriptor = connection.pgconn.socket
-        loop.add_reader(descriptor, self._take_all, connection.pgconn, heard)
+        loop.add_reader(descriptor, self._take_all, connection.pgconn, descriptor, heard)
         timer = loop.call_later(timeout_s, _fall_silent, heard)
         try:
             return await heard
         finally:
             timer.cancel()
-            loop.remove_reader(descriptor)
+            if connection.pgconn.status == ConnStatus.OK:  # else the number may be somebody else's by now
+                loop.remove_reader(descriptor)
 
-    def _take_all(self, pgconn: PGconn, heard: asyncio.Future[bool]) -> None:
-        """Take what lies in the socket: here, and not in the task that waits, since a worker is to be woken by it."""
+    def _take_all(self, pgconn: PGconn, descriptor: int, heard: asyncio.Future[bool]) -> None:
+        """Take what lies in the socket: here, and not in the task that waits, since a worker is to be woken by it.
+
+        libpq closes the socket where it reads the end of the stream: nobody is to be given that number with our reader.
+        """
         try:
             pgconn.consume_input()
             with self._box.burst():
@@ -223,6 +227,7 @@ class PostgresWakeUps:
             if pgconn.status != ConnStatus.OK:
                 raise psycopg.OperationalError("the server closed the connection")
         except psycopg.Error as error:
+            asyncio.get_running_loop().remove_reader(descriptor)
             if not heard.done():
                 heard.set_exception(error)
         else:

@@ -3,6 +3,7 @@
 It imports no job code and no worker code. Its parts:
 
 ``master``      carries effects out, owns everything below
+``driver``      events into the machine, effects out of it, its deadlines
 ``hearing``     what fork servers and children tell, made into events
 ``workforce``   which children heartbeat, and which could claim
 ``generation``  a generation of the jobs code: boot, fork, retire

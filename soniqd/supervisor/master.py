@@ -27,6 +27,7 @@ from soniqd.settings import dump_settings
 from soniqd.settings.daemon import DaemonSettings
 from soniqd.supervisor.budget import Budget
 from soniqd.supervisor.child import ChildProcess
+from soniqd.supervisor.driver import Driver
 from soniqd.supervisor.generation import Generation
 from soniqd.supervisor.hearing import Hearing
 from soniqd.supervisor.interpreter import StartedServer
@@ -59,21 +60,42 @@ class Master:
         facts: Roster | None = None,
         early: StartedServer | None = None,
     ) -> None:
+        self._loop = asyncio.get_running_loop()
         self._early = early
-        self.service = Service(notifier, facts=self._service_facts, after_upgrade=facts is not None)
-        self.reloads = Reloads(settings, config, tell=self.tell, on_change=self.service.look)
-        self.restarts = Restarts(self.tell)
-        self.started_at = time.time()
-        self.started_s = time.monotonic()
+        self.started_at, self.started_s = time.time(), time.monotonic()
         self.upgrades = 0
         self.upgrading = False
         self.soft_nofile: int | None = None
         self.processes: dict[str, ChildProcess] = {}
         self.generations: dict[int, Generation] = {}
         self.retiring: set[asyncio.Task[None]] = set()
+        self.reaper = Reaper(self._loop)
+        self.postmortems = Postmortems()
+        self.tap = Tap(self._loop, children=self.processes.values)
+        self.ring = Ring(self._loop, on_entry=self.tap.offer)
+        self.service = Service(notifier, facts=self._service_facts, after_upgrade=facts is not None)
         self.supervision = Supervision(
             make_plan(settings), new_id=lambda: str(uuid.uuid4()), random=random.random, facts=facts
         )
+        self._driver = Driver(self.supervision, loop=self._loop, carry_out=self._carry_out, on_turn=self.service.look)
+        self.reloads = Reloads(settings, config, tell=self.tell, on_change=self.service.look)
+        self.restarts = Restarts(self.tell)
+        self._measuring = Measuring(self.processes, watches_memory=self.supervision.watches_memory, tell=self.tell)
+        self._take_up_duties(settings)
+        self.hearing = Hearing(
+            self.processes,
+            self.generations,
+            supervision=self.supervision,
+            reloads=self.reloads,
+            postmortems=self.postmortems,
+            waker=self.waker,
+            tell=self.tell,
+            forget=self._forget,
+            retired=self._await_end,
+        )
+
+    def _take_up_duties(self, settings: DaemonSettings) -> None:
+        """Make what the database is needed for; nothing is connected yet."""
         database = settings.database
         self.backend = create_backend(
             database.url,
@@ -82,15 +104,6 @@ class Master:
             connect_timeout_s=database.connect_timeout,
             statement_timeout_s=database.statement_timeout,
         )
-        self._loop = asyncio.get_running_loop()
-        self.reaper = Reaper(self._loop)
-        self.postmortems = Postmortems()
-        self.tap = Tap(self._loop, children=self.processes.values)
-        self.ring = Ring(self._loop, on_entry=self.tap.offer)
-        self._finished: asyncio.Future[int] = self._loop.create_future()
-        self._timer: asyncio.TimerHandle | None = None
-        self._handling = False
-        self._inbox: list[ev.Event] = []
         self.ledger = Ledger(
             self.backend,
             LedgerTimes.of(settings),
@@ -103,25 +116,13 @@ class Master:
         self.budget = Budget(
             self.backend, database.max_connections, plan=lambda: self.supervision.roster.plan, tell=self.tell
         )
-        self.hearing = Hearing(
-            self.processes,
-            self.generations,
-            supervision=self.supervision,
-            reloads=self.reloads,
-            postmortems=self.postmortems,
-            waker=self.waker,
-            tell=self.tell,
-            forget=self._forget,
-            retired=self._await_end,
-        )
-        self._measuring = Measuring(self.processes, watches_memory=self.supervision.watches_memory, tell=self.tell)
 
     async def run(self) -> int:
         """Supervise until told to stop."""
         self.budget.start()
         if self.supervision.phase == "booting":
             emit(catalogue.DAEMON_STARTED, version=__version__, pid=os.getpid(), location=self.backend.location)
-            self._carry_out(self.supervision.start(time.monotonic()))
+            self._driver.begin()
         else:  # another image of this process has begun
             self.tell(ev.Elapsed())
         self.ledger.start()
@@ -129,7 +130,7 @@ class Master:
         self._measuring.start()
         ticks = asyncio.create_task(self._read_ticks())
         try:
-            exit_code = await self._finished
+            exit_code = await self._driver.finished
         finally:
             self.service.look()
             ticks.cancel()
@@ -171,27 +172,9 @@ class Master:
 
     def tell(self, event: ev.Event) -> None:
         """Hand an event to the machine and carry its effects out. Events that effects cause wait for their turn."""
-        self._inbox.append(event)
-        if self._handling:
-            return
-        self._handling = True
-        try:
-            while self._inbox:
-                self._carry_out(self.supervision.handle(self._inbox.pop(0), time.monotonic()))
-        finally:
-            self._handling = False
-        self._set_timer()
-        self.service.look()
+        self._driver.tell(event)
 
-    def _carry_out(self, effects: list[fx.Effect]) -> None:
-        for effect in effects:
-            try:
-                self._carry_out_one(effect)
-            except Exception as error:  # noqa: BLE001  the effects behind it must be carried out whatever it meets
-                duty = f"carry out {type(effect).__name__}"
-                emit(catalogue.DUTY_FAILED, exc_info=error, duty=duty, error=f"{type(error).__name__}: {error}")
-
-    def _carry_out_one(self, effect: fx.Effect) -> None:  # noqa: C901, PLR0912  one arm an effect
+    def _carry_out(self, effect: fx.Effect) -> None:  # noqa: C901, PLR0912  one arm an effect
         match effect:
             case fx.Boot():
                 self._boot(effect.generation)
@@ -216,8 +199,7 @@ class Master:
             case fx.Report():
                 emit(effect.event, **effect.fields)
             case fx.Finish():
-                if not self._finished.done():
-                    self._finished.set_result(effect.exit_code)
+                self._driver.finish(effect.exit_code)
             case _:
                 assert_never(effect)
 
@@ -283,16 +265,7 @@ class Master:
     def _release(self, effect: fx.Release) -> None:
         self.ledger.release(self.postmortems.release(effect))
 
-    # timers, signals
-
-    def _set_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        deadline_s = self.supervision.next_deadline_s()
-        self._timer = None
-        if deadline_s is not None and not self._finished.done():
-            delay_s = max(0.0, deadline_s - time.monotonic())
-            self._timer = self._loop.call_later(delay_s, self.tell, ev.Elapsed())
+    # at regular times, and after a reload
 
     async def _read_ticks(self) -> None:
         while True:
@@ -331,8 +304,7 @@ class Master:
         )
 
     async def _shut_down(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        self._driver.close()
         await self.ledger.finish(_LAST_RELEASES_S)
         await self.waker.close()
         await self.budget.close()

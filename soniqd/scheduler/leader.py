@@ -22,18 +22,18 @@ class Leader:
         return self._leads
 
     async def seek(self) -> bool:
-        """Try to become leader, without waiting."""
-        self._set(await self._leadership.acquire())
+        """Try to become leader, or to stay it, without waiting."""
+        try:
+            self._set(await self._leadership.acquire())
+        except DatabaseError:  # the connection that held it is gone
+            self._set(False)
+            raise
         return self._leads
 
     async def confirm(self, *, max_age_s: float = 0.0) -> bool:
         """Check that nobody else can have become leader; a check no older than this is good enough."""
         self._set(self._leads and await self._leadership.held(max_age_s=max_age_s))
         return self._leads
-
-    def lost(self) -> None:
-        """Note that the connection that held it is gone."""
-        self._set(False)
 
     async def release(self) -> None:
         """Let another one take over at once."""

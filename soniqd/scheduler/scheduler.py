@@ -56,18 +56,24 @@ class Scheduler:
         self._lost_at: float | None = None
 
     async def run(self) -> None:
-        """Follow and lead until stopped; raises SchemaError if the database has no tables to work with."""
-        declared = False
+        """Follow and lead until stopped; raises SchemaError if the database has no tables to begin with.
+
+        Tables that go later (a database that is restored or made anew) are waited for, and the schedules declared
+        again.
+        """
+        declared = has_worked = False
         try:
             while not self._stopped:
                 try:
                     if not declared:
                         await self._declare()
-                        declared = True
+                        declared = has_worked = True
                     await self._take_part()
-                except SchemaError:
-                    raise
                 except DatabaseError as error:
+                    if isinstance(error, SchemaError):
+                        if not has_worked:
+                            raise
+                        declared = False
                     await self._wait_for_database(error)
         finally:
             await self._leader.release()
@@ -115,7 +121,6 @@ class Scheduler:
             self._set_phase("paused")
             await self._sleep(REREAD_S)
         elif await self._leader.seek():
-            self._database_is_back()
             self._set_phase("leading")
             await self._lead()
         else:
@@ -132,6 +137,7 @@ class Scheduler:
             if self._is_near(plan) and not await self._leader.confirm():
                 return
             if not plan.due:
+                self._database_is_back()  # a lock that can be had does not say that ticks can be read and fired
                 if not await self._wait_for(plan.next_at):
                     continue
                 plan = agenda(records, self._clock.now())
@@ -170,7 +176,6 @@ class Scheduler:
         if self._lost_at is None:
             self._lost_at = now
             emit(catalogue.SCHEDULER_DATABASE_LOST, error=redact(f"{type(error).__name__}: {error}"))
-        self._leader.lost()
         self._clock.forget()
         if not self._stopped:
             self._set_phase("waiting_for_database")

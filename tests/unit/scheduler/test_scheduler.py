@@ -224,6 +224,30 @@ async def test_a_missing_schema_ends_it(memory):
         await scheduler(memory, backend=backend).run()
 
 
+async def test_tables_that_go_and_come_back_are_waited_for_and_told_the_schedules_again(memory):
+    async def no_tables(call):
+        raise SchemaError("cannot list schedules: run soniqctl setup")
+
+    backend = FaultyBackend(memory)
+    backend.fault("list_schedules", no_tables)
+    backend.fault("put_schedules", lambda call: call(), no_tables)
+    async with running(scheduler(memory, every(3600), backend=backend)):
+        await eventually(lambda: backend.count("put_schedules") == 3 and backend.count("list_schedules") == 2)
+
+
+async def test_a_tick_that_cannot_be_stored_is_one_outage_and_tried_ever_more_rarely(memory, caplog):
+    """A full disk: the lock can be had and the schedules can be read, but nothing can be written."""
+    caplog.set_level(logging.INFO)
+    backend = FaultyBackend(memory)
+    backend.fault("fire", *[lost_before] * 4)
+    await set_next_run(memory, every(60), in_s=-1)
+    async with running(scheduler(memory, backend=backend)):
+        await eventually(lambda: "scheduler_database_back" in [getattr(entry, "event", "") for entry in caplog.records])
+        events = [getattr(entry, "event", "") for entry in caplog.records]
+    assert await fired(memory) == 1
+    assert events == ["scheduler_leads", "scheduler_database_lost", "schedule_fired", "scheduler_database_back"]
+
+
 async def test_a_paused_scheduler_lets_another_one_lead(memory):
     first, second = scheduler(memory), scheduler(memory)
     async with running(first):

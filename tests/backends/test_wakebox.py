@@ -5,7 +5,8 @@ from soniqd.backends.wakebox import WakeBox
 
 
 def listened_to():
-    box, heard = WakeBox(), []
+    box = WakeBox()
+    heard: list[WakeUp] = []
     box.hand_to(heard.append)
     return box, heard
 
@@ -42,7 +43,8 @@ async def test_a_burst_right_after_a_wake_up_loses_nothing():
 
 
 async def test_who_hears_may_add():
-    box, heard = WakeBox(), []
+    box = WakeBox()
+    heard: list[str | None] = []
 
     def hear(wake_up):
         heard.append(wake_up.queue)

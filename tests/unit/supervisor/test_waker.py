@@ -89,6 +89,28 @@ async def test_an_enqueued_job_wakes_a_worker(backend):
         await waker.close()
 
 
+async def test_a_wake_up_that_goes_wrong_does_not_keep_the_next_one(backend, caplog):
+    woken = Woken(sleeper("a"))
+
+    def wake(worker_id: str) -> None:
+        woken.calls.append(worker_id)
+        if len(woken.calls) == 1:
+            raise RuntimeError("no such worker")
+
+    waker = Waker(backend, sleepers=lambda: woken.sleepers, wake=wake)
+    waker.start()
+    try:
+        await eventually(lambda: waker._wake_ups is not None)
+        subscribed = waker._wake_ups
+        for number in (1, 2):
+            await backend.enqueue([NewJob(JobId(f"00000000-0000-7000-8000-{number:012}"), "job", "{}")])
+        await eventually(lambda: len(woken.calls) == 2)
+        assert waker._wake_ups is subscribed
+    finally:
+        await waker.close()
+    assert [record.event for record in caplog.records] == ["duty_failed"]
+
+
 async def test_a_job_stored_for_later_is_promoted_and_wakes_a_worker_when_due(backend):
     woken = Woken(sleeper("a"))
     waker = make_waker(backend, woken)

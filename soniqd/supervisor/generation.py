@@ -144,6 +144,9 @@ class Generation:
         """Start the fork server; its answer comes through the events. Raises nothing: failing to start is an event."""
         try:
             self._main = self._start(child=None)
+        except ControlError as error:
+            reason = f"the configuration is too long for a fork server: {error}"
+            self._loop.call_soon(self._events.generation_boot_failed, self.number, _misconfigured(reason), reason)
         except OSError as error:
             reason = self._interpreter.describe(error)
             failed = _misconfigured(reason) if never_runs(error) else None
@@ -158,6 +161,8 @@ class Generation:
         else:
             try:
                 self._becoming.append(self._start(child=child))
+            except ControlError as error:
+                self._loop.call_soon(self._events.fork_failed, child, str(error))
             except OSError as error:
                 self._loop.call_soon(self._events.fork_failed, child, os.strerror(error.errno or 0))
 
@@ -194,7 +199,7 @@ class Generation:
         try:
             self._attend(server)
             server.boot(self._settings)
-        except OSError:
+        except (OSError, ControlError):
             server.drop("it could not be told what to boot", tell=False)
             raise
         return server

@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -176,3 +177,25 @@ async def test_a_child_of_an_interpreter_of_its_own_is_no_longer_expected_once_i
         generation.retire()
         reaper.close()
         child.close()
+
+
+async def test_settings_that_do_not_fit_a_packet_fail_the_boot_and_say_so():
+    class Told(Heard):
+        def generation_boot_failed(self, generation: int, failed: wire.BootFailed | None, cause: str) -> None:
+            assert failed is not None
+            self.failed.append(f"{generation}: {failed.problems} {cause}")
+
+    loop, heard = asyncio.get_running_loop(), Told()
+    reaper = Reaper(loop)
+    settings = {"jobs": {"import_timeout": 5.0, "modules": ["m" * wire.MAX_PACKET]}}
+    generation = Generation(
+        7, python=sys.executable, settings=settings, loop=loop, reaper=reaper, events=heard, soft_nofile=None
+    )
+    try:
+        generation.boot()
+        await eventually(lambda: heard.failed)
+        assert "7: " in heard.failed[0]
+        assert "the configuration is too long for a fork server" in heard.failed[0]
+        await generation.gone()
+    finally:
+        reaper.close()

@@ -278,6 +278,17 @@ async def test_an_empty_claim_writes_nothing(postgres):
     assert await _next_transaction(postgres) == before
 
 
+async def test_a_claim_locks_nothing_of_a_paused_queue(postgres, postgres_url):
+    # What it locked, another claimer would pass by in the moment in which the queue goes on.
+    worker_id = await registered(postgres)
+    await postgres.enqueue([new_job() for _ in range(3)])
+    await postgres.set_queue_paused("default", paused=True)
+    assert await claim(postgres, worker_id) == []
+    with psycopg.connect(postgres_url) as connection:
+        assert connection.execute("SELECT count(*) FROM soniq_jobs WHERE xmax <> 0").fetchone() == (0,)
+        assert connection.execute("SELECT count(*) FROM soniq_workers WHERE xmax <> 0").fetchone() == (0,)
+
+
 async def test_a_draining_worker_is_given_nothing(postgres):
     await postgres.enqueue([new_job()])
     worker_id = await registered(postgres)

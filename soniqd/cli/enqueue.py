@@ -16,6 +16,7 @@ from soniqd.model import JobId, NewJob, TaskDefaults
 from soniqd.queue.ids import new_job_id
 from soniqd.queue.payload import args_hash, encode_args
 
+_EXAMPLE = '{"to": "ada@example.org", "copies": 2}'
 _SMALLEST, _BIGGEST = -(2**31), 2**31 - 1  # PostgreSQL's integer
 
 
@@ -28,7 +29,7 @@ class _ArgumentsType(click.ParamType):  # type: ignore[type-arg]  # generic sinc
         try:
             args = json.loads(value)
         except (ValueError, RecursionError) as error:
-            self.fail(f"not JSON: {error}", param, ctx)
+            self.fail(f"not JSON: {error}; it should look like '{_EXAMPLE}'", param, ctx)
         if not isinstance(args, dict):
             self.fail(f"expected a JSON object of the handler's arguments, got {value[:60]}", param, ctx)
         return args
@@ -75,7 +76,10 @@ def enqueue(
     else:
         print_line(stored if created else f"{stored} is queued already")
     if not known:
-        print_note(f"note: no live worker has registered {name}; the job waits for one")
+        print_note(
+            f"note: no live worker has registered {name}; the job waits for one (if the name is wrong: "
+            f"soniqctl jobs cancel {stored})"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ def list_queues(session: Session) -> None:
     rows = [
         (
             record.name,
-            "paused" if record.paused else "running",
+            "paused" if record.paused else "open",
             record.stats["queued"],
             record.stats["processing"],
             record.stats["done"],
@@ -80,5 +80,5 @@ def _set_paused(session: Session, queue: str, *, paused: bool) -> None:
         print_json({"queue": queue, "paused": paused, "changed": changed})
     else:
         print_line(
-            f"{queue} {'is' if changed else 'was'} {'paused' if paused else 'running'}{'' if changed else ' already'}"
+            f"{queue} {'is' if changed else 'was'} {'paused' if paused else 'open'}{'' if changed else ' already'}"
         )

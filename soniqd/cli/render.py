@@ -31,6 +31,7 @@ _STYLES: dict[Tone, str] = {
 }
 _TONES: dict[str, Tone] = {
     "running": "good",
+    "open": "good",
     "leading": "good",
     "following": "good",
     "active": "good",

@@ -11,7 +11,7 @@ from soniqd.cli.options import json_option
 from soniqd.cli.render import print_json, print_line, print_table
 from soniqd.cli.schedules import print_schedules
 from soniqd.cli.session import Session
-from soniqd.cli.wording import count, duration
+from soniqd.cli.wording import count, duration, moment
 from soniqd.errors import SoniqError
 from soniqd.model import WorkerRecord, WorkerStatus
 from soniqd.model.insight import UNKNOWN_COUNTED_TO
@@ -64,7 +64,14 @@ def _show_stopped(session: Session) -> None:
         print_json([_as_json(worker, 0.0) | {"stale": False} for worker in workers])
         return
     rows = [
-        (worker.id, worker.process.hostname, worker.process.pid, worker.slot or None, worker.started_at, _ended(worker))
+        (
+            worker.id,
+            worker.process.hostname,
+            worker.process.pid,
+            worker.slot or None,
+            moment(worker.started_at),
+            _ended(worker),
+        )
         for worker in workers
     ]
     print_table(("worker", "host", "pid", "slot", "started", "ended"), rows, empty="no worker that has ended is kept")

@@ -97,7 +97,7 @@ class Waker:
             self._expect_due(time.monotonic() + wake_up.due_in_s)
         elif wake_up.queue is None:
             self._expect_due(time.monotonic())
-            self._wake_one(None)
+            self._wake_one_of_each()
         else:
             self._wake_one(wake_up.queue)
 
@@ -106,6 +106,12 @@ class Waker:
         self._wake_among(sleepers, queue)
         if len(self._woken) > 2 * len(sleepers) + _REMEMBERED:
             self._woken = {s.worker_id: self._woken.get(s.worker_id, 0.0) for s in sleepers}
+
+    def _wake_one_of_each(self) -> None:
+        """Wake a worker for each set of queues that workers serve: any of them may have work."""
+        sleepers = self._sleepers()
+        for queues in dict.fromkeys(sleeper.queues for sleeper in sleepers):
+            self._wake_among([sleeper for sleeper in sleepers if sleeper.queues == queues], None)
 
     def _wake_among(self, sleepers: list[Sleeper], queue: str | None) -> bool:
         chosen = choose_sleeper(sleepers, queue, self._woken)

@@ -293,7 +293,7 @@ def test_queues_are_paused_and_resumed(soniqctl, enqueue):
     [queue] = json.loads(soniqctl("queues", "list", "--json").stdout)
     assert (queue["queue"], queue["paused"], queue["queued"]) == ("mail", True, 1)
     assert soniqctl("queues", "list").stdout.splitlines()[1].split()[:3] == ["mail", "paused", "1"]
-    assert soniqctl("queues", "resume", "mail").stdout == "mail is running\n"
+    assert soniqctl("queues", "resume", "mail").stdout == "mail is open\n"
 
 
 # -- dead letters

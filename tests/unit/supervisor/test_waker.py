@@ -59,6 +59,14 @@ async def test_one_announcement_wakes_one_worker(backend):
     assert len(woken.calls) == 1
 
 
+async def test_when_anything_may_have_changed_a_worker_of_each_set_of_queues_looks(backend):
+    mail, reports = ("mail",), ("reports", "mail")
+    woken = Woken(sleeper("a", queues=mail), sleeper("b", queues=mail), sleeper("c", queues=reports), sleeper("d"))
+    make_waker(backend, woken).announce(WakeUp())
+    assert [call for call in woken.calls if call in "ab"] in (["a"], ["b"])
+    assert woken.calls[1:] == ["c", "d"]
+
+
 async def test_a_worker_that_met_more_than_it_could_take_gets_company_but_is_not_woken_itself(backend):
     woken = Woken(sleeper("a"), sleeper("b"))
     waker = make_waker(backend, woken)

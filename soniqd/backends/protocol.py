@@ -177,7 +177,10 @@ class WakeUps(Protocol):
 
 
 class Leadership(Protocol):
-    """A claim on being the only one for a name; held until lost or released, and kill -9 of the process releases it."""
+    """A claim on being the only one for a name; held until lost or released, and kill -9 of the process releases it.
+
+    One object for each name and backend: two of one backend may take themselves for one.
+    """
 
     async def acquire(self) -> bool:
         """Try once, without waiting; True if held now (also when it was held already)."""

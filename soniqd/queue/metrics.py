@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable
 from typing import Literal, Protocol
 
@@ -37,13 +38,15 @@ class NullMetricsSink:
 class GuardedMetrics:
     """Calls a sink so that whatever it raises is logged and changes nothing about the job.
 
-    ``active`` is false for the null sink, so that a worker can save the calls.
+    What of it waits, is waited for as long as ``limit_s``. ``active`` is false for the null sink, so that a worker can
+    save the calls.
     """
 
-    __slots__ = ("_sink", "active")
+    __slots__ = ("_limit_s", "_sink", "active")
 
-    def __init__(self, sink: MetricsSink) -> None:
+    def __init__(self, sink: MetricsSink, *, limit_s: float = 10.0) -> None:
         self._sink = sink
+        self._limit_s = limit_s
         self.active = not isinstance(sink, NullMetricsSink)
 
     # Each runs the sink as far as it gets without waiting, and returns what is left to be awaited, if anything.
@@ -51,10 +54,10 @@ class GuardedMetrics:
     def job_started(self, *, job_id: str, job_name: str, queue: str, attempt: int) -> Awaitable[None] | None:
         try:
             left = left_of(self._sink.record_job_start(job_id=job_id, job_name=job_name, queue=queue, attempt=attempt))
-        except Exception as error:  # noqa: BLE001  the sink is the application's, the job is not to suffer from it
+        except BaseException as error:  # noqa: BLE001  the sink is the application's, the job is not to suffer from it
             _report("record_job_start", error, job_id=job_id, job_name=job_name)
             return None
-        return None if left is None else _await(left, "record_job_start", job_id=job_id, job_name=job_name)
+        return None if left is None else self._await(left, "record_job_start", job_id=job_id, job_name=job_name)
 
     def job_ended(
         self, *, job_id: str, job_name: str, queue: str, status: EndStatus, duration_s: float, error: str | None = None
@@ -65,20 +68,25 @@ class GuardedMetrics:
                     job_id=job_id, job_name=job_name, queue=queue, status=status, duration_s=duration_s, error=error
                 )
             )
-        except Exception as broken:  # noqa: BLE001  see above
+        except BaseException as broken:  # noqa: BLE001  see above
             _report("record_job_end", broken, job_id=job_id, job_name=job_name)
             return None
-        return None if left is None else _await(left, "record_job_end", job_id=job_id, job_name=job_name)
+        return None if left is None else self._await(left, "record_job_end", job_id=job_id, job_name=job_name)
+
+    async def _await(self, left: Awaitable[object], method: str, *, job_id: str, job_name: str) -> None:
+        task = asyncio.current_task()
+        try:
+            async with asyncio.timeout(self._limit_s):
+                await left
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise  # it is the job, or the worker, that is to end
+            _report(method, error, job_id=job_id, job_name=job_name)
 
 
-async def _await(left: Awaitable[object], method: str, *, job_id: str, job_name: str) -> None:
-    try:
-        await left
-    except Exception as error:  # noqa: BLE001  see above
-        _report(method, error, job_id=job_id, job_name=job_name)
-
-
-def _report(method: str, error: Exception, *, job_id: str, job_name: str) -> None:
+def _report(method: str, error: BaseException, *, job_id: str, job_name: str) -> None:
     emit(
         catalogue.METRICS_SINK_FAILED,
         exc_info=error,

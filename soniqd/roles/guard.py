@@ -16,6 +16,7 @@ import select
 import socket
 import threading
 import time
+from contextlib import suppress
 
 _STDERR = 2
 
@@ -49,7 +50,8 @@ class Guard:
 
     def _arm(self, deadline: float) -> None:
         left_s = max(0.001, deadline - time.monotonic())
-        faulthandler.dump_traceback_later(left_s, exit=True, file=self._dump_to)
+        with suppress(RuntimeError):  # no memory for its thread: then the master is who ends this process
+            faulthandler.dump_traceback_later(left_s, exit=True, file=self._dump_to)
 
     def _wait_for_hangup(self, fd: int, patience_s: float) -> None:
         poll = select.poll()

@@ -43,7 +43,7 @@ class Parts:
 
     def __init__(self, of: Materials, *, on_change: Callable[[], None], on_more: Callable[[], None]) -> None:
         self._on_change = on_change
-        metrics = GuardedMetrics(of.metrics_sink or NullMetricsSink())
+        metrics = GuardedMetrics(of.metrics_sink or NullMetricsSink(), limit_s=of.options.hook_timeout_s)
         self.reports = Reports(metrics)
         self.outage = Outage(worker_id=of.record.id, on_change=on_change, longest_s=of.options.error_retry_s)
         self.registration = Registration(

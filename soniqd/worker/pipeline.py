@@ -81,6 +81,7 @@ class Pipeline:
                 await left
             return ending
         finally:
+            run.error = None  # whose traceback leads back to the run: neither would go before the collector comes
             printed.end_job(job_id)
             end_job(job_id)
 

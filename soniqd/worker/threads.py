@@ -48,7 +48,10 @@ class HandlerThreads:
         if self._busy > self._started and self._started < self._limit:
             self._start_thread()
         self._calls.put((future, contextvars.copy_context(), call))
-        return await future
+        try:
+            return await future
+        finally:
+            del future, call  # an error's traceback has this frame, and the future has the error
 
     def jobs(self) -> dict[int, str]:
         """Tell which job each thread works for, by its identifier. Any thread may ask."""

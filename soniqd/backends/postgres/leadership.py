@@ -97,7 +97,10 @@ class PostgresLeadership:
                     return True  # the lock lasts as long as the session, whose end would be seen on the socket
                 [(held,)] = await self._run(connection, "is_leading")
         except (psycopg.Error, DatabaseError):  # the connection is gone, or its transaction broken off, and the lock
-            await self.release()
+            if self._kind == "shared session":
+                self._forget()
+            else:
+                await self.release()
             return False
         self._proved_s = time.monotonic() if held else -math.inf
         return bool(held)
@@ -143,19 +146,25 @@ class PostgresLeadership:
     async def _try(self, connection: Connection) -> bool:
         if self._kind == "transaction":
             return await self._try_by_transaction(connection)
-        [(held,)] = await self._run(connection, "try_lead")
         if self._kind == "shared session":
-            await self._share(connection, lead=bool(held))
+            return await self._try_sharing(connection)
+        [(held,)] = await self._run(connection, "try_lead")
         return bool(held)
 
-    async def _share(self, connection: Connection, *, lead: bool) -> None:
-        if not lead:
+    async def _try_sharing(self, connection: Connection) -> bool:
+        if not self._database.keeps_sessions:  # it was connected anew, and to a pooler
             self._forget()
-        elif self._connection is not connection:
-            self._connection = connection
-            self._leading.add(self)
+            return False
+        is_new = self._connection is not connection
+        self._connection = connection  # before the lock is asked for: who is cancelled then gives it back
+        self._leading.add(self)
+        [(held,)] = await self._run(connection, "try_lead")
+        if not held:
+            self._forget()
+        elif is_new:
             await self._call_itself(connection, f"{self._database.application_name} {leader_name()}")
             await execute(connection, SQL["watch_leader"], {})
+        return bool(held)
 
     async def _try_by_transaction(self, connection: Connection) -> bool:
         if connection.pgconn.transaction_status == TransactionStatus.IDLE:

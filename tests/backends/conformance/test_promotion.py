@@ -43,7 +43,7 @@ async def test_a_due_job_is_promoted_and_claimable(backend: StorageBackend) -> N
 
 
 async def test_promotion_is_bounded_and_says_that_more_is_due(backend: StorageBackend) -> None:
-    await backend.enqueue([job(delay_s=0.01) for _ in range(5)])
+    await backend.enqueue([job(delay_s=0.3) for _ in range(5)])
     counts: list[int] = []
 
     async def all_promoted() -> bool:

@@ -4,6 +4,8 @@ import asyncio
 import logging
 from typing import Any
 
+import pytest
+
 from soniqd.queue.metrics import GuardedMetrics, NullMetricsSink
 
 START: dict[str, Any] = {"job_id": "id", "job_name": "task", "queue": "default", "attempt": 1}
@@ -69,3 +71,48 @@ async def test_a_sink_that_waits_is_waited_for_and_what_it_raises_then_is_logged
     with caplog.at_level(logging.WARNING, "soniqd"):
         await waiting
     assert "lost its socket" in caplog.text
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError(), RuntimeError("x")])
+@pytest.mark.parametrize("waits", [False, True])
+async def test_nothing_that_a_sink_raises_gets_out(caplog, error, waits):
+    class Broken(NullMetricsSink):
+        async def record_job_end(self, **fields):
+            if waits:
+                await asyncio.sleep(0)
+            raise error
+
+    with caplog.at_level(logging.WARNING, "soniqd"):
+        left = GuardedMetrics(Broken()).job_ended(**END)
+        if left is not None:
+            await left
+    assert [record.event for record in caplog.records] == ["metrics_sink_failed"]
+
+
+async def test_a_sink_that_waits_for_ever_is_left_behind_and_reported(caplog):
+    class Hanging(NullMetricsSink):
+        async def record_job_start(self, **fields):
+            await asyncio.Event().wait()
+
+    left = GuardedMetrics(Hanging(), limit_s=0.01).job_started(**START)
+    assert left is not None
+    with caplog.at_level(logging.WARNING, "soniqd"):
+        await left
+    assert "TimeoutError" in caplog.text
+
+
+async def test_a_job_that_is_cancelled_while_its_sink_waits_is_cancelled():
+    class Hanging(NullMetricsSink):
+        async def record_job_start(self, **fields):
+            await asyncio.Event().wait()
+
+    async def job():
+        left = GuardedMetrics(Hanging()).job_started(**START)
+        assert left is not None
+        await left
+
+    task = asyncio.create_task(job())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task

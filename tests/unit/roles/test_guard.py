@@ -63,3 +63,11 @@ def test_the_stacks_go_to_stderr_when_the_master_is_gone(tmp_path, order):
     assert ended.returncode == 1
     assert "in stuck" in ended.stderr
     assert (tmp_path / "box").read_text() == ""
+
+
+def test_a_timer_that_cannot_be_had_is_no_reason_not_to_leave():
+    ended = run(
+        "import faulthandler\ndef refuse(*_, **__):\n    raise RuntimeError('unable to start watchdog thread')\n"
+        "faulthandler.dump_traceback_later = refuse\ng.end_within(5)\nprint('goes on')"
+    )
+    assert (ended.returncode, ended.stdout) == (0, "goes on\n")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import weakref
 
 import pytest
 
@@ -159,3 +161,34 @@ async def test_the_sink_is_not_told_of_an_end_before_the_database_has_it(rig: Ri
         assert sink.ended == []
         await rig.until(job_id, "done")
         await eventually(lambda: len(sink.ended) == 1)
+
+
+class Big:
+    """Something that a handler holds."""
+
+
+@pytest.mark.parametrize("kind", ["async", "sync"])
+async def test_what_a_failed_handler_held_goes_with_its_job(rig: Rig, kind):
+    held = []
+
+    async def waits():
+        big = Big()
+        held.append(weakref.ref(big))
+        await asyncio.sleep(0)
+        raise ValueError("no")
+
+    def threaded():
+        big = Big()
+        held.append(weakref.ref(big))
+        raise ValueError("no")
+
+    rig.task(waits if kind == "async" else threaded, name="fails")
+    await rig.enqueue("fails")
+    gc.collect()
+    gc.disable()
+    try:
+        await rig.run_once()
+        assert held
+        assert not any(ref() for ref in held)
+    finally:
+        gc.enable()

@@ -14,7 +14,10 @@ EndStatus = Literal["done", "failed", "dead_letter", "snoozed", "cancelled"]
 
 
 class MetricsSink(Protocol):
-    """Receives one call before and one after each run. The methods may also be plain functions."""
+    """Receives one call before and one after each run. The methods may also be plain functions.
+
+    What they raise is logged and changes nothing about the job; they are waited for as long as hooks.
+    """
 
     async def record_job_start(self, *, job_id: str, job_name: str, queue: str, attempt: int) -> None: ...
 

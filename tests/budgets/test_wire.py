@@ -62,6 +62,16 @@ async def test_claiming_and_completing(store, wire, on_the_wire):
     on_the_wire("wire_done", times=REPEATED, jobs=REPEATED * BATCH)
 
 
+async def test_claiming_one_job_on_an_idle_host(store, wire, on_the_wire):
+    worker_id = await warm(store)
+    for _ in range(2):  # the first one finds the queue calm again
+        await store.enqueue(jobs(1))
+        wire.reset()
+        [job] = await claim(store, worker_id, 100)
+    on_the_wire("wire_claim_one", times=1, jobs=1)
+    await store.complete([Done(job.fence, None, 300.0)])
+
+
 async def test_hot_statements_are_prepared(store, wire, holds):
     worker_id = await warm(store)
     await store.enqueue(jobs(REPEATED * BATCH))

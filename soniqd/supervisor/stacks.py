@@ -5,7 +5,9 @@ Three ways, the next one where the one before is not answered:
 *   its monitor thread tells threads and asyncio tasks with their jobs, also while the event loop is blocked;
 *   C code that holds the interpreter's lock silences that thread; then SIGURG has faulthandler, which needs no lock,
     write the stacks of the threads (no tasks, no jobs);
-*   a process that is stopped or stuck in the kernel answers neither: its state is told instead.
+*   a process that is stopped or stuck in the kernel answers neither: its state is told instead. To one that is
+    stopped the signal is not sent: it would find the process going on, in all of its threads, and faulthandler reads
+    the stack of a thread that runs at its own risk (it has ended a worker with SIGSEGV).
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from soniqd.supervisor.postmortem import POLL_S, ask_for_stacks
 _MONITOR_TIMEOUT_S = 0.8
 _SIGNAL_TIMEOUT_S = 1.5
 _LEAST_PREFIX = 6
+_STOPPED = ("T", "t")  # of proc_pid_status(5): by a signal, by a debugger
 _MAX_CHARACTERS = 150_000  # of a message of the control socket, whose JSON may take six bytes for one
 _WITHOUT_TASKS = (
     "The interpreter's lock is held, by code in C most likely, so that only the stacks of threads can be told, "
@@ -52,10 +55,15 @@ async def _ask(child: ChildProcess) -> dict[str, Any]:
     child.box.take_stacks()  # what nobody fetched in time belongs to an earlier question
     if await ask_for_stacks(child, _MONITOR_TIMEOUT_S):
         return _answer(child, "monitor", child.box.take_stacks())
-    child.signal(signal.SIGURG)
-    text = await _dumped(child)
+    state = _state(child.pid)
+    text = ""
+    if not state.startswith(_STOPPED):
+        child.signal(signal.SIGURG)
+        text = await _dumped(child)
+        state = _state(child.pid)
     if not text:
-        raise ControlError(f"cannot show the stacks of {child.spec.slot}: pid {child.pid} {_condition(child.pid)}")
+        condition = f"does not react, its state is {state}" if state else "has ended"
+        raise ControlError(f"cannot show the stacks of {child.spec.slot}: pid {child.pid} {condition}")
     return _answer(child, "signal", f"{_WITHOUT_TASKS}\n\n{text}")
 
 
@@ -81,11 +89,10 @@ def _answer(child: ChildProcess, source: str, text: str) -> dict[str, Any]:
     }
 
 
-def _condition(pid: int | None) -> str:
-    """Say what the kernel says of a process: "does not react, its state is T (stopped)"."""
+def _state(pid: int | None) -> str:
+    """Return what the kernel says of a process: "T (stopped)"; empty if it has ended."""
     try:
         status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return "has ended"
-    state = next((line.partition(":")[2].strip() for line in status.splitlines() if line.startswith("State:")), "?")
-    return f"does not react, its state is {state}"
+        return ""
+    return next((line.partition(":")[2].strip() for line in status.splitlines() if line.startswith("State:")), "?")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -122,12 +123,19 @@ async def test_c_code_that_keeps_the_interpreters_lock_is_seen_by_a_signal(tmp_p
         await daemon.log_event("child_died", pid=pid)
 
 
+def pending_signals(pid: int) -> set[int]:
+    status = Path(f"/proc/{pid}/status").read_text()
+    masks = [int(line.split()[1], 16) for line in status.splitlines() if line.startswith(("SigPnd:", "ShdPnd:"))]
+    return {number for mask in masks for number in range(1, 65) if mask >> (number - 1) & 1}
+
+
 async def test_a_stopped_process_is_told_to_be_stopped(tmp_path, database_url, app: Soniq):
     async with daemon_with(tmp_path, database_url) as daemon:
         worker = await daemon.child("default/1")
         pid = await daemon.freeze("default/1")
         with pytest.raises(AssertionError, match=rf"pid {pid} does not react, its state is T \(stopped\)"):
             await daemon.soniqctl("stacks", worker["worker_id"][:8])
+        assert not pending_signals(pid) & {signal.SIGURG}
         daemon.thaw(pid)
         await daemon.eventually(lambda: told(daemon, "the event loop goes round"))
 

@@ -23,22 +23,20 @@ Concurrency: methods may be called from several tasks of one event loop at once.
 the process) in which it was opened: it must be opened after a fork, never before.
 """
 
-from soniqd.backends.protocol import (
+from soniqd.backends.protocol import Leadership, StorageBackend, WakeUps
+from soniqd.backends.values import (
     CancelResult,
     Capabilities,
     DeadLetterFilter,
     DueReport,
     HostLeftovers,
     JobFilter,
-    Leadership,
     MigrationStatus,
     PruneReport,
     QueueRecord,
     ReleaseReport,
-    StorageBackend,
     SweepReport,
     WakeUp,
-    WakeUps,
 )
 
 __all__ = [

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from soniqd.backends.protocol import WakeUp
+from soniqd.backends.values import WakeUp
 
 
 class WakeBox:

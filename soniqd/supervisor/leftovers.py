@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from soniqd.backends import StorageBackend
-from soniqd.backends.protocol import ReleaseCause
+from soniqd.backends.values import ReleaseCause
 from soniqd.control.identity import group_members, is_alive
 from soniqd.log import catalogue, emit
 from soniqd.model import ProcessIdentity, WorkerId, WorkerRecord

@@ -13,7 +13,8 @@ from soniqd.backends.memory.jobs import MemoryJobs
 from soniqd.backends.memory.schedules import MemorySchedules
 from soniqd.backends.memory.state import MemoryState
 from soniqd.backends.memory.workers import MemoryWorkers
-from soniqd.backends.protocol import Capabilities, Leadership, MigrationStatus, WakeUp, WakeUps
+from soniqd.backends.protocol import Leadership, WakeUps
+from soniqd.backends.values import Capabilities, MigrationStatus, WakeUp
 from soniqd.backends.wakebox import WakeBox
 from soniqd.errors import UnsupportedByBackendError
 

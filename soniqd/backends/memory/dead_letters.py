@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from soniqd.backends.memory.state import MemoryState, StoredJob
-from soniqd.backends.protocol import DeadLetterFilter
 from soniqd.backends.records import dead_letter_record
+from soniqd.backends.values import DeadLetterFilter
 from soniqd.model import JobId, NewJob
 
 

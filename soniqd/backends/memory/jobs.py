@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, assert_never
 
 from soniqd.backends.memory.state import MemoryState, StoredJob
-from soniqd.backends.protocol import CancelResult, DueReport, JobFilter, QueueRecord
 from soniqd.backends.records import from_epoch, job_record, refusals, refuse, storable_text
+from soniqd.backends.values import CancelResult, DueReport, JobFilter, QueueRecord
 from soniqd.errors import UnsupportedByBackendError
 from soniqd.model import (
     ClaimedJob,

@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from soniqd.backends.protocol import ReleaseCause
 from soniqd.backends.records import CANCELLED_KEPT_S
+from soniqd.backends.values import ReleaseCause
 from soniqd.backends.wakebox import WakeBox
 from soniqd.model import Fence, JobId, JobStatus, NewJob, ScheduleSpec, TaskDefaults, WorkerRecord, WorkerStatus
 

@@ -7,8 +7,8 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from soniqd.backends.memory.state import MemoryState, StoredWorker
-from soniqd.backends.protocol import HostLeftovers, PruneReport, ReleaseCause, ReleaseReport, SweepReport
 from soniqd.backends.records import STOPPED_WORKER_KEPT_S, TICK_KEPT_S, from_epoch, how_ended, storable_text
+from soniqd.backends.values import HostLeftovers, PruneReport, ReleaseCause, ReleaseReport, SweepReport
 from soniqd.model import JobId, JobStatus, TaskDefaults, WorkerId, WorkerRecord, WorkerStatus
 
 _K = TypeVar("_K", bound=Hashable)

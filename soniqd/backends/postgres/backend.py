@@ -18,7 +18,8 @@ from soniqd.backends.postgres.schedules import PostgresSchedules
 from soniqd.backends.postgres.statements import SQL
 from soniqd.backends.postgres.target import parse_target
 from soniqd.backends.postgres.wakeups import PostgresWakeUps
-from soniqd.backends.protocol import Capabilities, Leadership, MigrationStatus, WakeUps
+from soniqd.backends.protocol import Leadership, WakeUps
+from soniqd.backends.values import Capabilities, MigrationStatus
 from soniqd.model.limits import ServerLimits
 
 if TYPE_CHECKING:

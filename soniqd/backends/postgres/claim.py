@@ -13,7 +13,7 @@ from soniqd.backends.postgres.database import Database
 from soniqd.backends.postgres.direct import DirectStatement
 from soniqd.backends.postgres.lookahead import Lookahead
 from soniqd.backends.postgres.statements import SQL
-from soniqd.backends.protocol import DueReport
+from soniqd.backends.values import DueReport
 from soniqd.errors import DatabaseError
 from soniqd.model import ClaimedJob, Fence, JobId, WorkerId
 

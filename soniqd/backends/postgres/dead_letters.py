@@ -8,8 +8,8 @@ from psycopg import errors
 
 from soniqd.backends.postgres.database import Database
 from soniqd.backends.postgres.statements import SQL
-from soniqd.backends.protocol import DeadLetterFilter
 from soniqd.backends.records import dead_letter_record
+from soniqd.backends.values import DeadLetterFilter
 from soniqd.errors import DatabaseError
 from soniqd.model import JobId
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from soniqd.backends.postgres.database import Database, Transaction
 from soniqd.backends.postgres.statements import SQL
-from soniqd.backends.protocol import CancelResult, JobFilter, QueueRecord
 from soniqd.backends.records import CANCELLED_KEPT_S, job_record
+from soniqd.backends.values import CancelResult, JobFilter, QueueRecord
 from soniqd.model import JobId, JobRecord, QueueStats
 
 COUNTED_EXACTLY = 100_000

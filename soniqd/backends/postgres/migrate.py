@@ -22,7 +22,7 @@ from soniqd.backends.postgres.database import Database, execute
 from soniqd.backends.postgres.failure import reason_of, translate, translated
 from soniqd.backends.postgres.pool import Connection
 from soniqd.backends.postgres.statements import SQL
-from soniqd.backends.protocol import MigrationStatus
+from soniqd.backends.values import MigrationStatus
 from soniqd.errors import DatabaseError, SchemaError
 
 _SONIQ_VERSIONS = frozenset({"0001", "0002", "0003", "0004", "0005"})

@@ -34,7 +34,7 @@ from soniqd.backends.postgres.failure import reason_of
 from soniqd.backends.postgres.polling import Poller
 from soniqd.backends.postgres.pool import Connection
 from soniqd.backends.postgres.statements import SQL
-from soniqd.backends.protocol import WakeUp
+from soniqd.backends.values import WakeUp
 from soniqd.backends.wakebox import WakeBox
 from soniqd.errors import DatabaseError
 from soniqd.log.catalogue import LISTENER_DEAF, LISTENER_LIVE, LISTENER_LOST

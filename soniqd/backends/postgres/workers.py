@@ -12,7 +12,6 @@ from soniqd.backends.postgres.database import Database, Transaction
 from soniqd.backends.postgres.leadership import advisory_key
 from soniqd.backends.postgres.outcome import Move, write_moves
 from soniqd.backends.postgres.statements import SQL
-from soniqd.backends.protocol import HostLeftovers, PruneReport, ReleaseCause, ReleaseReport, SweepReport
 from soniqd.backends.records import (
     CANCELLED_KEPT_S,
     STOPPED_WORKER_KEPT_S,
@@ -21,6 +20,7 @@ from soniqd.backends.records import (
     how_ended,
     storable_text,
 )
+from soniqd.backends.values import HostLeftovers, PruneReport, ReleaseCause, ReleaseReport, SweepReport
 from soniqd.errors import DatabaseError
 from soniqd.model import JobId, ProcessIdentity, TaskDefaults, WorkerId, WorkerRecord, WorkerStatus
 

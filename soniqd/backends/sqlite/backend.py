@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soniqd.backends.protocol import Capabilities, Leadership, MigrationStatus, WakeUps
+from soniqd.backends.protocol import Leadership, WakeUps
 from soniqd.backends.sqlite.access import Access
 from soniqd.backends.sqlite.bell import Subscription
 from soniqd.backends.sqlite.connection import check_schema, migrate, migration_status
@@ -20,6 +20,7 @@ from soniqd.backends.sqlite.jobs import SQLiteJobs
 from soniqd.backends.sqlite.leadership import FileLock
 from soniqd.backends.sqlite.schedules import SQLiteSchedules
 from soniqd.backends.sqlite.transaction import Transaction
+from soniqd.backends.values import Capabilities, MigrationStatus
 from soniqd.errors import ConfigurationError, UnsupportedByBackendError
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from soniqd.backends.protocol import WakeUp
+from soniqd.backends.values import WakeUp
 from soniqd.backends.wakebox import WakeBox
 
 _SUFFIX = ".sock"

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from soniqd.backends.protocol import MigrationStatus
 from soniqd.backends.sqlite.failures import is_locked
 from soniqd.backends.sqlite.statements import migrations
+from soniqd.backends.values import MigrationStatus
 from soniqd.errors import DatabaseError, SchemaError
 
 OLDEST_SQLITE = (3, 33, 0)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
-from soniqd.backends.protocol import DeadLetterFilter
 from soniqd.backends.records import dead_letter_record
 from soniqd.backends.sqlite.access import Access
 from soniqd.backends.sqlite.enqueueing import store_jobs
 from soniqd.backends.sqlite.inspection import mappings
 from soniqd.backends.sqlite.transaction import Transaction, as_json
+from soniqd.backends.values import DeadLetterFilter
 from soniqd.model import JobId, NewJob
 
 

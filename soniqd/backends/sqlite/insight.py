@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from soniqd.backends.protocol import QueueRecord
 from soniqd.backends.records import from_epoch, read_defaults
 from soniqd.backends.sqlite.inspection import SQLiteInspection, count_jobs, queue_stats, rows
 from soniqd.backends.sqlite.leadership import FileLock
 from soniqd.backends.sqlite.workers import SQLiteWorkers
+from soniqd.backends.values import QueueRecord
 from soniqd.model import Backlog, JobFacts, JobId, LeaderRecord, QueueBacklog, TaskDefaults, WorkerId
 from soniqd.model.insight import COUNTED_TO, UNKNOWN_COUNTED_TO
 

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
-from soniqd.backends.protocol import JobFilter
 from soniqd.backends.records import job_record
 from soniqd.backends.sqlite.access import Access
 from soniqd.backends.sqlite.statements import statements
+from soniqd.backends.values import JobFilter
 from soniqd.model import JobId, JobRecord, JobStatus, QueueStats
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from soniqd.backends.protocol import CancelResult, DueReport
 from soniqd.backends.records import CANCELLED_KEPT_S, refusals, refuse
 from soniqd.backends.sqlite.access import Access
 from soniqd.backends.sqlite.claiming import claim_jobs, read_claims
 from soniqd.backends.sqlite.enqueueing import store_jobs
 from soniqd.backends.sqlite.outcomes import write_outcomes
 from soniqd.backends.sqlite.transaction import Transaction, as_json
+from soniqd.backends.values import CancelResult, DueReport
 from soniqd.errors import UnsupportedByBackendError
 from soniqd.model import ClaimedJob, Done, JobId, NewJob, Outcome, WorkerId
 

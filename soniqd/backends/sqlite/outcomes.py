@@ -6,9 +6,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, assert_never
 
-from soniqd.backends.protocol import ReleaseCause, ReleaseReport
 from soniqd.backends.records import storable_text
 from soniqd.backends.sqlite.transaction import Transaction, as_json
+from soniqd.backends.values import ReleaseCause, ReleaseReport
 from soniqd.model import DeadLettered, Done, Fence, JobId, Outcome, Released, Retry, Snoozed
 
 

@@ -7,12 +7,12 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from soniqd.backends.protocol import HostLeftovers, PruneReport, ReleaseCause, ReleaseReport, SweepReport
 from soniqd.backends.records import STOPPED_WORKER_KEPT_S, TICK_KEPT_S, defaults_json, from_epoch, how_ended
 from soniqd.backends.sqlite.access import Access
 from soniqd.backends.sqlite.inspection import mappings
 from soniqd.backends.sqlite.outcomes import release_jobs_of
 from soniqd.backends.sqlite.transaction import Transaction, as_json
+from soniqd.backends.values import HostLeftovers, PruneReport, ReleaseCause, ReleaseReport, SweepReport
 from soniqd.model import JobId, ProcessIdentity, TaskDefaults, WorkerId, WorkerRecord, WorkerStatus
 
 _PRUNED_AT_ONCE = 500

@@ -4,6 +4,7 @@ import sys
 import pytest
 
 from soniqd.backends.postgres import PostgresBackend
+from soniqd.backends.postgres.leadership import SessionLock
 from soniqd.errors import DatabaseUnavailableError
 from tests.support.waiting import eventually
 
@@ -56,7 +57,7 @@ async def test_what_was_proved_lately_costs_no_statement(postgres, monkeypatch):
     leader = postgres.leadership("scheduler")
     assert await leader.acquire()
     assert await leader.held(max_age_s=60)
-    monkeypatch.setattr(leader, "_run", None)
+    monkeypatch.setattr(leader._seat.lock, "_run", None)
     assert await leader.held(max_age_s=60)
     with pytest.raises(TypeError):
         await leader.held()
@@ -170,7 +171,53 @@ async def test_a_question_waits_for_a_transaction_on_the_only_connection(single)
     async with single.acquire() as connection:
         await connection.execute("BEGIN")
         asked = asyncio.create_task(leader.held())
-        await asyncio.sleep(0.05)
+        await eventually(lambda: single._database._pool._waiting)
         assert not asked.done()
         await connection.execute("COMMIT")
     assert await asked
+
+
+@pytest.mark.parametrize("connections", [1, 2])
+async def test_who_is_cancelled_on_the_way_to_the_lead_gives_it_back(postgres, postgres_url, monkeypatch, connections):
+    backend = PostgresBackend(postgres_url, pool_max_size=connections)
+    leader = backend.leadership("scheduler")
+    took = asyncio.Event()
+    run = SessionLock._run
+
+    async def run_and_hang(self, connection, name):
+        rows = await run(self, connection, name)
+        if name == "try_lead":
+            took.set()
+            await asyncio.Event().wait()
+        return rows
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SessionLock, "_run", run_and_hang)
+        asking = asyncio.create_task(leader.acquire())
+        await took.wait()
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+    assert await postgres.leadership("scheduler").acquire()
+    await backend.close()
+
+
+async def test_closing_gives_the_lead_back_once_the_only_connection_is_there_again(postgres, single):
+    assert await single.leadership("scheduler").acquire()
+    async with single.acquire():
+        closing = asyncio.create_task(single.close())
+        await eventually(lambda: single._database._pool._waiting)
+        follower = postgres.leadership("scheduler")
+        assert not await follower.acquire()
+        assert not closing.done()
+    await closing
+    assert await follower.acquire()
+
+
+async def test_a_lead_is_given_back_where_the_only_connection_is_no_place_for_it_any_more(single):
+    """As when the next connection went to a pooler: the lead is asked for on a connection of its own then."""
+    leader = single.leadership("scheduler")
+    assert await leader.acquire()
+    single._database.pooled = True
+    assert await leader.acquire()
+    assert await leader.held()

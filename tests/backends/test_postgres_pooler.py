@@ -148,7 +148,7 @@ async def test_a_leader_whose_connection_ends_leads_no_more(wide_pooler, connect
     one, two = connect(wide_pooler), connect(wide_pooler)
     first, second = one.leadership("scheduler"), two.leadership("scheduler")
     assert await first.acquire()
-    first._connection.pgconn.finish()
+    first._seat.connection.pgconn.finish()
 
     async def succeeds() -> bool:
         return await second.acquire()
@@ -163,7 +163,7 @@ async def test_a_leader_whose_transaction_was_broken_off_leads_no_more_and_may_a
     first, second = one.leadership("scheduler"), two.leadership("scheduler")
     assert await first.acquire()
     with pytest.raises(psycopg.DataError):
-        await first._connection.execute("SELECT 1 / 0")
+        await first._seat.connection.execute("SELECT 1 / 0")
     assert await second.acquire()
     assert not await first.held()
     await second.release()

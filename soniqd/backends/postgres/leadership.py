@@ -7,6 +7,10 @@ Behind a pooler a session is shared: a lock of its would be everybody's, and sta
 that of a transaction which stays open for as long as it leads; the pooler keeps one of the server's connections for
 it, and ends the transaction when our connection ends. Between statements such a transaction has no snapshot, so it
 keeps no dead row from being removed.
+
+Where the pool has one connection only, as a scheduler's has, the lock is on that one: statements take turns there as
+they do anyhow, and an idle daemon needs a connection less. Should the pool replace it, the lead is lost, which shows by
+the connection being another one.
 """
 
 from __future__ import annotations
@@ -20,12 +24,12 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Literal
 
 import psycopg
 from psycopg.pq import TransactionStatus
 
 from soniqd.backends.postgres.database import Database, execute
+from soniqd.backends.postgres.deadline import Deadlines
 from soniqd.backends.postgres.failure import translated
 from soniqd.backends.postgres.pool import Connection, is_usable
 from soniqd.backends.postgres.statements import SQL
@@ -59,114 +63,187 @@ def read_leader_name(application_name: str | None, address: str | None) -> Leade
 
 
 class PostgresLeadership:
-    """The protocol's Leadership. ``leading`` holds those with a connection, for the backend to close.
-
-    Where the pool has one connection only, as a scheduler's has, the lock is on that one: statements take turns there
-    as they do anyhow, and an idle daemon needs a connection less. Should the pool replace it, the lead is lost, which
-    shows by the connection being another one.
-    """
+    """The protocol's Leadership. ``leading`` holds those with something to give back, for the backend to close."""
 
     def __init__(self, database: Database, name: str, *, leading: set[PostgresLeadership]) -> None:
         self._database = database
         self._leading = leading
         self._key = advisory_key(f"leadership:{name}")
-        self._connection: Connection | None = None
-        self._kind: Literal["session", "shared session", "transaction"] = "session"
+        self._seat: OwnConnection | OnlyConnection | None = None
         self._proved_s = -math.inf
 
     async def acquire(self) -> bool:
         with translated("ask for the leadership"):
             try:
-                await self._prepare()
-                async with self._lent() as connection:
-                    return await self._try(connection)
+                seat = self._seat
+                if seat is None or not seat.fits:
+                    await self.release()
+                    self._seat = seat = await self._new_seat()
+                    self._leading.add(self)
+                return await seat.take()
             except BaseException:
                 await self.release()
                 raise
 
     async def held(self, *, max_age_s: float = 0.0) -> bool:
-        connection = self._connection
-        if connection is None or not (self._kind == "shared session" or is_usable(connection)):
+        seat = self._seat
+        if seat is None:
             return False
         try:
-            async with self._lent() as lent:
-                if lent is not connection:
-                    self._forget()
+            async with seat.lent() as connection:
+                if connection is None:
                     return False
                 if time.monotonic() - self._proved_s < max_age_s:
                     return True  # the lock lasts as long as the session, whose end would be seen on the socket
-                [(held,)] = await self._run(connection, "is_leading")
+                held = await seat.lock.is_on(connection)
         except (psycopg.Error, DatabaseError):  # the connection is gone, or its transaction broken off, and the lock
-            if self._kind == "shared session":
-                self._forget()
-            else:
-                await self.release()
+            await self.release()
             return False
         self._proved_s = time.monotonic() if held else -math.inf
-        return bool(held)
+        return held
 
     async def release(self) -> None:
-        connection, kind = self._connection, self._kind
-        self._forget()
-        if connection is None:
-            return
-        # Said and not left to the end of the session, of which the server hears a little later.
-        with contextlib.suppress(psycopg.Error, DatabaseError):
-            if kind == "transaction":
-                await self._say(connection, b"ROLLBACK")
-            elif kind == "session":
-                await self._run(connection, "stop_leading")
-            else:
-                await self._stop_sharing(connection)
-        if kind != "shared session":
-            await connection.close()
+        seat, self._seat = self._seat, None
+        self._proved_s = -math.inf
+        self._leading.discard(self)
+        if seat is not None:
+            # Said and not left to the end of the session, of which the server hears a little later.
+            await seat.give_back()
 
-    async def _prepare(self) -> None:
-        """Have a connection to take the lock on, unless that is the pool's."""
-        connection = self._connection
-        if self._database.shares_its_only_session:
-            self._kind = "shared session"
-        elif connection is None or not is_usable(connection):
-            await self.release()
-            self._connection = connection = await self._database.connect(purpose=leader_name())
-            self._leading.add(self)
-            self._kind = "session" if self._database.keeps_sessions else "transaction"
-            if self._kind == "session":
-                await execute(connection, SQL["watch_leader"], {})
+    async def _new_seat(self) -> OwnConnection | OnlyConnection:
+        database = self._database
+        session = SessionLock(database.deadlines, self._key)
+        if database.shares_its_only_session:
+            return OnlyConnection(database, session)
+        connection = await database.connect(purpose=leader_name())
+        lock = session if database.keeps_sessions else TransactionLock(database.deadlines, self._key)
+        return OwnConnection(connection, lock)
+
+
+class OwnConnection:
+    """A connection for nothing but a lock."""
+
+    def __init__(self, connection: Connection, lock: SessionLock | TransactionLock) -> None:
+        self.connection = connection
+        self.lock = lock
+
+    @property
+    def fits(self) -> bool:
+        """Whether the lock can be asked for here."""
+        return is_usable(self.connection)
+
+    async def take(self) -> bool:
+        """Try once; True if the lock is held now."""
+        return await self.lock.try_on(self.connection)
 
     @asynccontextmanager
-    async def _lent(self) -> AsyncIterator[Connection]:
-        if self._kind == "shared session":
+    async def lent(self) -> AsyncIterator[Connection | None]:
+        """Lend the connection that the lock is on; None if there is none any more."""
+        yield self.connection if is_usable(self.connection) else None
+
+    async def give_back(self) -> None:
+        """Free the lock, and close."""
+        try:
+            with contextlib.suppress(psycopg.Error):
+                await self.lock.free_on(self.connection)
+        finally:
+            await self.connection.close()
+
+
+class OnlyConnection:
+    """A session's lock on the only connection that the pool has."""
+
+    def __init__(self, database: Database, lock: SessionLock) -> None:
+        self._database = database
+        self._connection: Connection | None = None
+        """On which the lock is."""
+        self.lock = lock
+
+    @property
+    def fits(self) -> bool:
+        """Whether the pool still is as it was."""
+        return self._database.shares_its_only_session
+
+    async def take(self) -> bool:
+        """Try once; True if the lock is held now."""
+        async with self._database.lent() as connection:
+            if not self.fits:  # it was connected anew, and to a pooler
+                self._connection = None
+                return False
+            is_new = self._connection is not connection
+            self._connection = connection  # before the lock is asked for: who is cancelled then gives it back
+            held = await self.lock.try_on(connection)
+            if not held:
+                self._connection = None
+            elif is_new:
+                await self._name(connection, f"{self._database.application_name} {leader_name()}")
+            return held
+
+    @asynccontextmanager
+    async def lent(self) -> AsyncIterator[Connection | None]:
+        """Lend the connection that the lock is on, in its turn; None if there is none any more."""
+        if self._connection is None:
+            yield None
+            return
+        try:
             async with self._database.lent() as connection:
-                yield connection
-        else:
-            assert self._connection is not None
-            yield self._connection
+                if connection is not self._connection:
+                    self._connection = None
+                yield self._connection
+        except (psycopg.Error, DatabaseError):
+            self._connection = None
+            raise
 
-    async def _try(self, connection: Connection) -> bool:
-        if self._kind == "transaction":
-            return await self._try_by_transaction(connection)
-        if self._kind == "shared session":
-            return await self._try_sharing(connection)
+    async def give_back(self) -> None:
+        """Free the lock, on the connection that stays the pool's."""
+        with contextlib.suppress(psycopg.Error, DatabaseError):
+            async with self.lent() as connection:
+                if connection is not None:
+                    await self.lock.free_on(connection)
+                    await self._name(connection, self._database.application_name)
+
+    async def _name(self, connection: Connection, name: str) -> None:
+        with self._database.deadlines.watched(connection):
+            await execute(connection, SQL["call_itself"], {"name": name})
+
+
+class SessionLock:
+    """The lock of a session; raises psycopg's errors."""
+
+    def __init__(self, deadlines: Deadlines, key: int) -> None:
+        self._deadlines = deadlines
+        self._key = key
+
+    async def try_on(self, connection: Connection) -> bool:
+        """Take it unless somebody else has it; return whether it is held now."""
         [(held,)] = await self._run(connection, "try_lead")
+        if held:
+            await self._run(connection, "watch_leader")
         return bool(held)
 
-    async def _try_sharing(self, connection: Connection) -> bool:
-        if not self._database.keeps_sessions:  # it was connected anew, and to a pooler
-            self._forget()
-            return False
-        is_new = self._connection is not connection
-        self._connection = connection  # before the lock is asked for: who is cancelled then gives it back
-        self._leading.add(self)
-        [(held,)] = await self._run(connection, "try_lead")
-        if not held:
-            self._forget()
-        elif is_new:
-            await self._call_itself(connection, f"{self._database.application_name} {leader_name()}")
-            await execute(connection, SQL["watch_leader"], {})
+    async def is_on(self, connection: Connection) -> bool:
+        """Ask the server whether it is held."""
+        [(held,)] = await self._run(connection, "is_leading")
         return bool(held)
 
-    async def _try_by_transaction(self, connection: Connection) -> bool:
+    async def free_on(self, connection: Connection) -> None:
+        """Let others have it."""
+        await self._run(connection, "stop_leading")
+
+    async def _run(self, connection: Connection, name: str) -> list[tuple[object, ...]]:
+        with self._deadlines.watched(connection):
+            return await execute(connection, SQL[name], {"key": self._key})
+
+
+class TransactionLock:
+    """The lock of a transaction that stays open; raises psycopg's errors."""
+
+    def __init__(self, deadlines: Deadlines, key: int) -> None:
+        self._deadlines = deadlines
+        self._key = key
+
+    async def try_on(self, connection: Connection) -> bool:
+        """Take it unless somebody else has it; return whether it is held now."""
         if connection.pgconn.transaction_status == TransactionStatus.IDLE:
             await self._say(connection, _BEGIN)
         [(_, held)] = await self._run(connection, "try_lead_by_transaction")
@@ -174,30 +251,21 @@ class PostgresLeadership:
             await self._say(connection, b"ROLLBACK")  # who only follows needs no connection of the server
         return bool(held)
 
-    async def _stop_sharing(self, connection: Connection) -> None:
-        async with self._database.lent() as lent:
-            if lent is connection:
-                await self._run(connection, "stop_leading")
-                await self._call_itself(connection, self._database.application_name)
+    async def is_on(self, connection: Connection) -> bool:
+        """Ask the server whether it is held."""
+        [(held,)] = await self._run(connection, "is_leading")
+        return bool(held)
 
-    def _forget(self) -> None:
-        self._connection = None
-        self._proved_s = -math.inf
-        self._leading.discard(self)
+    async def free_on(self, connection: Connection) -> None:
+        """Let others have it."""
+        await self._say(connection, b"ROLLBACK")
 
     async def _run(self, connection: Connection, name: str) -> list[tuple[object, ...]]:
-        parameters = {"key": self._key}
-        with self._database.deadlines.watched(connection):
-            if self._kind != "transaction":
-                return await execute(connection, SQL[name], parameters)
-            # As one simple query: the extended protocol's portal would keep its snapshot until the next statement.
-            cursor = await psycopg.AsyncClientCursor(connection).execute(SQL[name].text, parameters)
+        """As one simple query: the extended protocol's portal would keep its snapshot until the next statement."""
+        with self._deadlines.watched(connection):
+            cursor = await psycopg.AsyncClientCursor(connection).execute(SQL[name].text, {"key": self._key})
             return await cursor.fetchall()
 
-    async def _call_itself(self, connection: Connection, name: str) -> None:
-        with self._database.deadlines.watched(connection):
-            await execute(connection, SQL["call_itself"], {"name": name})
-
     async def _say(self, connection: Connection, command: bytes) -> None:
-        with self._database.deadlines.watched(connection):
+        with self._deadlines.watched(connection):
             await connection.execute(command)

@@ -349,6 +349,36 @@ async def test_a_busy_claimer_does_not_walk_over_what_it_has_claimed(postgres, f
     assert_cheap(list(_nodes(plan[0]["Plan"])))
 
 
+async def test_a_busy_claimer_does_not_walk_over_what_it_has_claimed_when_the_queue_was_empty_in_between(
+    postgres, fill, busy
+):
+    """Each time a queue was drained the next claim walked over all that an old snapshot keeps."""
+    fill(10_000)
+    worker_id = await registered(postgres)
+    for limit in (9_990, 10):
+        assert len(await claim(postgres, worker_id, limit)) == limit
+    assert await claim(postgres, worker_id, 10) == []
+    fill(20)
+    place = postgres._lookaheads[(None, None)]
+    assert place.may_go_on(0.0)
+    async with postgres._database.transaction("explain") as transaction:
+        explained = psycopg.AsyncCursor(transaction.connection)
+        parameters = claim_parameters(worker_id, limit=10, place=place)
+        await explained.execute(b"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + SQL["claim"].text, parameters)
+        [(plan,)] = await explained.fetchall()
+    assert_cheap(list(_nodes(plan[0]["Plan"])))
+    assert len(await claim(postgres, worker_id, 10)) == 10
+
+
+async def test_a_job_that_comes_back_to_a_drained_lane_is_found_at_once(postgres, busy):
+    await postgres.enqueue([new_job() for _ in range(20)])
+    worker_id = await registered(postgres)
+    held = await claim(postgres, worker_id, 20)
+    assert await claim(postgres, worker_id, 20) == []
+    await postgres.complete([Released(held[0].fence, interrupted=False)])
+    assert [job.fence.job_id for job in await claim(postgres, worker_id, 20)] == [held[0].fence.job_id]
+
+
 async def test_a_busy_claimer_that_finds_too_little_looks_from_the_beginning(postgres, busy):
     await postgres.enqueue([new_job() for _ in range(20)])
     worker_id = await registered(postgres)
@@ -371,7 +401,7 @@ async def test_a_busy_claimer_takes_better_priorities_and_lanes_that_were_empty_
     assert len({job.queue for job in await claim(postgres, worker_id, 5)}) == 2
     postgres._lookaheads[(None, None)].forget()
     await claim(postgres, worker_id, 5)
-    assert list(postgres._lookaheads[(None, None)].places) == [("default", "task")]
+    assert list(postgres._lookaheads[(None, None)].places) == [("urgent", "task"), ("default", "task")]
     better, urgent = new_job(priority=7), new_job(queue="urgent", priority=2**31 - 1)
     await postgres.enqueue([better, urgent])
     taken = [job.fence.job_id for job in await claim(postgres, worker_id, 5)]
@@ -392,8 +422,22 @@ def test_known_lanes_are_the_last_ones_seen(monkeypatch):
     assert place.probe() == {
         "queues": '{"q3","q2","q4"}',
         "names": '{"task","task","task"}',
-        "below": f"{{{1 << 40},{1 << 40},1}}",
+        "below": "{1,1,1}",
     }
+
+
+def test_the_places_of_lanes_that_are_empty_now_are_kept_but_not_of_all_there_ever_were(monkeypatch):
+    monkeypatch.setattr(lookahead, "_MOST_EMPTY", 2)
+    place = Lookahead()
+    place.took(10_000, {})
+    for number in range(4):
+        place.looked([((f"q{number}", "task"), (1, number))], now=100.0, cost_s=0.1)
+    place.took(1, {("q3", "task"): (1, 9)})
+    place.forget()
+    assert not place.may_go_on(100.0)
+    place.looked([], now=100.0, cost_s=0.1)
+    assert place.may_go_on(100.0)
+    assert place.places == {("q2", "task"): (1, 2), ("q3", "task"): (1, 9)}
 
 
 def test_a_probe_is_due_after_a_while_and_no_sooner_than_it_may_cost():

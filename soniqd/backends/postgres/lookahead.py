@@ -12,6 +12,10 @@ that came back among equals and a lane never seen before, waits for the next loo
 long as there is enough else to do: a claim that is not filled looks from the beginning at once. Where things are not
 that busy, every claim looks from the beginning.
 
+A lane that such a look finds empty keeps its place: what was before it is gone, and what comes next comes after it.
+Without that, a queue that is drained again and again was walked from its beginning twice each time, once to find it
+empty and once for the next jobs: with 400,000 rows kept by an old snapshot, each first claim took 60 ms instead of 3.
+
 A look is dear while an old snapshot is held: 0.1 s after half a million jobs in one lane; 0.4 s after 200,000 in 20
 lanes, whose dead entries lead to another page each. At one look a second, claims lost a third of their time there.
 """
@@ -41,6 +45,8 @@ _SEVERAL_S = 5.0
 """How long nobody asks whether several lanes have become one: what that costs in vain is as much as it saves."""
 
 _MOST_KNOWN = 256
+_MOST_EMPTY = 32
+"""Of so many empty lanes the place is kept: a claim probes them all."""
 _ANY_PRIORITY = 1 << 40
 
 _CHEAP_S = 0.003
@@ -59,6 +65,7 @@ class Lookahead:
     _looked_at: float = 0.0
     _cost_s: float = 0.0
     _several_until: float = 0.0
+    _forgotten: bool = False
 
     def expects_one_lane(self, now: float) -> bool:
         """Tell whether to try the shorter claim, which serves one lane."""
@@ -71,7 +78,7 @@ class Lookahead:
     def may_go_on(self, now: float) -> bool:
         """Tell whether to go on from the places, rather than to look from the beginning."""
         pause_s = min(LONGEST_S, self._cost_s * _SHARE)
-        return self.is_busy and bool(self.places) and now - self._looked_at < pause_s
+        return self.is_busy and bool(self.places) and not self._forgotten and now - self._looked_at < pause_s
 
     @property
     def is_busy(self) -> bool:
@@ -86,10 +93,13 @@ class Lookahead:
 
     def looked(self, lanes: Iterable[tuple[Lane, Place]], *, now: float, cost_s: float) -> None:
         """Note a look from the beginning: every lane with its best row, and how long it took."""
-        self.places = dict(lanes)
+        found = dict(lanes)
+        empty = [(lane, place) for lane, place in self.places.items() if lane not in found]
+        self.places = {**dict(empty[-_MOST_EMPTY:]), **found}
+        self._forgotten = False
         self._looked_at = self._probed_at = now
         self._cost_s = cost_s
-        self._know(self.places)
+        self._know(found)
         if cost_s < _CHEAP_S:
             self._claimed = 0
 
@@ -119,7 +129,7 @@ class Lookahead:
 
     def forget(self) -> None:
         """Look from the beginning next time."""
-        self.places = {}
+        self._forgotten = True
 
     def parameters(self) -> dict[str, Any]:
         """Return the lanes as parameters of the claim: as texts, whose type is one and the same for any number."""

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from soniqd.backends import DeadLetterFilter, StorageBackend
+from soniqd.cli.known import similar_dead_letter
 from soniqd.cli.options import JOB_ID, json_option
 from soniqd.cli.render import print_json, print_line, print_table
 from soniqd.cli.session import Session
@@ -93,7 +94,7 @@ def replay(
         _show_dry_run(session, rows)
     else:
         _show_replayed(session, {old: new for old, new in replayed.items() if new})
-    _refuse_missing("replay", [old for old, new in replayed.items() if new is None])
+    _refuse_missing(session, "replay", [old for old, new in replayed.items() if new is None])
 
 
 @dead_letter.command()
@@ -113,7 +114,7 @@ def delete(session: Session, job_ids: tuple[JobId, ...]) -> None:
     else:
         for job_id in deleted:
             print_line(f"{job_id} deleted")
-    _refuse_missing("delete", [job_id for job_id, gone in results.items() if not gone])
+    _refuse_missing(session, "delete", [job_id for job_id, gone in results.items() if not gone])
 
 
 async def _all(backend: StorageBackend, where: DeadLetterFilter) -> list[dict[str, Any]]:
@@ -158,9 +159,15 @@ def _show_replayed(session: Session, replayed: dict[str, str]) -> None:
         print_line("nothing to replay")
 
 
-def _refuse_missing(verb: str, job_ids: list[str]) -> None:
+def _refuse_missing(session: Session, verb: str, job_ids: list[str]) -> None:
+    async def hints(backend: StorageBackend) -> list[str]:
+        return [await similar_dead_letter(backend, JobId(job_id)) for job_id in job_ids]
+
     if job_ids:
-        problems = tuple(f"cannot {verb} {job_id}: there is no such dead letter" for job_id in job_ids)
+        problems = tuple(
+            f"cannot {verb} {job_id}: there is no such dead letter{hint}"
+            for job_id, hint in zip(job_ids, session.with_backend(hints), strict=True)
+        )
         raise SoniqError("; ".join(problems), problems=problems)
 
 

@@ -9,12 +9,15 @@ from typing import Any
 import click
 
 from soniqd.backends import StorageBackend
+from soniqd.cli.known import daemons_tasks, similar_task
 from soniqd.cli.options import DEDUP_KEY, DELAY, QUEUE, TASK_NAME, json_option
 from soniqd.cli.render import print_json, print_line, print_note
 from soniqd.cli.session import Session
-from soniqd.model import JobId, NewJob, TaskDefaults
+from soniqd.errors import InvalidArgumentsError
+from soniqd.model import JobFacts, JobId, NewJob, TaskDefaults
 from soniqd.queue.ids import new_job_id
 from soniqd.queue.payload import args_hash, encode_args
+from soniqd.settings.problems import did_you_mean
 
 _EXAMPLE = '{"to": "ada@example.org", "copies": 2}'
 _SMALLEST, _BIGGEST = -(2**31), 2**31 - 1  # PostgreSQL's integer
@@ -65,21 +68,21 @@ def enqueue(
 
     soniqctl imports no jobs modules: the task's own queue, priority, retries and uniqueness are what the workers that
     know it say about it. While no such worker is up they are "default", 100, the configured retries, and not unique.
+
+    Arguments that are missing, or that the task does not have, are refused where a worker that is up says which ones
+    there are; their values are checked by the worker only, and a job with wrong ones becomes a dead letter.
     """
     if not name.strip() or (queue is not None and not queue.strip()):
         raise click.UsageError("neither the name nor the queue can be empty")
     wish = _Wish(name, args, queue, priority, delay, unique, dedup_key)
-    job, stored, known = session.with_backend(lambda backend: _store(backend, wish, session.database.max_retries + 1))
+    job, stored, note = session.with_backend(lambda backend: _store(session, backend, wish))
     created = stored == job.id
     if session.as_json:
         print_json({"id": stored, "job_name": name, "queue": job.queue, "created": created})
     else:
         print_line(stored if created else f"{stored} is queued already")
-    if not known:
-        print_note(
-            f"note: no live worker has registered {name}; the job waits for one (if the name is wrong: "
-            f"soniqctl jobs cancel {stored})"
-        )
+    if note:
+        print_note(f"note: {note}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +98,43 @@ class _Wish:
     dedup_key: str | None
 
 
-async def _store(backend: StorageBackend, wish: _Wish, max_attempts: int) -> tuple[NewJob, JobId, bool]:
-    """Store it; return the job, the id of what is queued now, and whether a live worker knows the task."""
+async def _store(session: Session, backend: StorageBackend, wish: _Wish) -> tuple[NewJob, JobId, str]:
+    """Store it; return the job, the id of what is queued now, and what may keep it from being run, if anything."""
     said = await backend.task_defaults(wish.name)
-    job = _new_job(wish, said or TaskDefaults(max_attempts=max_attempts))
+    if said is not None:
+        _check(wish, said)
+    job = _new_job(wish, said or TaskDefaults(max_attempts=session.database.max_retries + 1))
     [stored] = await backend.enqueue([job])
-    facts = None if said else await backend.job_facts(stored)
-    return job, stored, facts is None or bool(facts.knowers)
+    if said is not None and wish.queue is None:
+        return job, stored, ""
+    facts = await backend.job_facts(stored)
+    return job, stored, "" if facts is None else await _note(session, backend, facts)
+
+
+def _check(wish: _Wish, task: TaskDefaults) -> None:
+    """Raise InvalidArgumentsError where a worker has said that the task cannot be called with these."""
+    missing = [name for name in task.required or () if name not in wish.args]
+    unknown = [] if task.accepted is None else [name for name in wish.args if name not in task.accepted]
+    problems = [f'the argument "{name}" is missing' for name in missing]
+    problems += [f'there is no argument "{name}"{did_you_mean(name, task.accepted or ())}' for name in unknown]
+    if problems:
+        raise InvalidArgumentsError(f"cannot enqueue {wish.name}: {', '.join(problems)}", task_name=wish.name)
+
+
+async def _note(session: Session, backend: StorageBackend, facts: JobFacts) -> str:
+    """Say that no worker that is up can take it, if it is so."""
+    name, queue, stored = facts.record["job_name"], facts.record["queue"], facts.record["id"]
+    if not facts.knowers:
+        hint = await similar_task(backend, name, daemons_tasks(session))
+        return (
+            f"no live worker has registered {name}{hint or ';'} the job waits for one (if the name is wrong: "
+            f"soniqctl jobs cancel {stored})"
+        )
+    served = {name for worker in facts.workers for name in worker.queues}
+    if all(worker.queues for worker in facts.workers) and queue not in served:
+        hint = did_you_mean(queue, served)
+        return f"no worker that is up serves the queue {queue}{hint or ';'} soniqctl jobs why {stored}"
+    return ""
 
 
 def _new_job(wish: _Wish, task: TaskDefaults) -> NewJob:

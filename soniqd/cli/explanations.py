@@ -241,8 +241,8 @@ def _dead_letter(facts: Facts) -> Words:
 
 
 def _unknown_job(facts: Facts) -> Words:
-    del facts
-    return "there is no such job: it never was, was deleted, or is done and its result has expired", (
+    summary = "there is no such job: it never was, was deleted, or is done and its result has expired"
+    return f"{summary}{facts.get('hint', '')}", (
         "a finished job is kept for [jobs] result_ttl (five minutes by default), or for what its task says",
         "is this the right database? soniqctl config show tells which one is used",
     )

@@ -18,7 +18,7 @@ from soniqd.cli.render import print_note
 from soniqd.cli.session import Session
 from soniqd.errors import DaemonUnreachableError
 from soniqd.log import Event, catalogue
-from soniqd.settings.problems import nearest
+from soniqd.settings.problems import did_you_mean
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -93,8 +93,7 @@ def events(
 def _check_event(name: str) -> None:
     known = {event.name for event in vars(catalogue).values() if isinstance(event, Event)} | {"log"}
     if name not in known:
-        near = nearest(name, known)
-        raise click.UsageError(f'there is no event "{name}"' + (f'; did you mean "{near}"?' if near else ""))
+        raise click.UsageError(f'there is no event "{name}"{did_you_mean(name, known)}')
 
 
 class _Follower:

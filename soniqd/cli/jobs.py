@@ -9,21 +9,22 @@ from typing import get_args
 import click
 
 from soniqd.backends import CancelResult, JobFilter, StorageBackend
+from soniqd.cli.known import daemons_tasks, queues_known, similar_job, similar_task
 from soniqd.cli.options import JOB_ID, json_option
-from soniqd.cli.render import print_fields, print_json, print_line, print_table
+from soniqd.cli.render import print_fields, print_json, print_line, print_note, print_table
 from soniqd.cli.session import Session
 from soniqd.cli.why import why
 from soniqd.cli.wording import moment
 from soniqd.errors import SoniqError
 from soniqd.model import JobId, JobRecord, JobStatus, WorkerId
+from soniqd.settings.problems import did_you_mean
 
 _REFUSALS: dict[CancelResult, str] = {
     "processing": "it is running",
     "finished": "it has finished",
-    "missing": "there is no such job",
 }
 _MOMENTS = frozenset({"created_at", "updated_at", "scheduled_at", "started_at", "finished_at", "expires_at"})
-assert set(get_args(CancelResult)) == {*_REFUSALS, "cancelled"}
+assert set(get_args(CancelResult)) == {*_REFUSALS, "cancelled", "missing"}
 
 
 @click.group()
@@ -62,7 +63,12 @@ def list_jobs(
         limit=limit,
         offset=offset,
     )
-    rows = session.with_backend(lambda backend: backend.list_jobs(where))
+
+    async def find(backend: StorageBackend) -> tuple[list[JobRecord], list[str]]:
+        rows = await backend.list_jobs(where)
+        return rows, [] if rows or session.as_json else await _hints(session, backend, where)
+
+    rows, hints = session.with_backend(find)
     if session.as_json:
         print_json(rows)
         return
@@ -71,6 +77,18 @@ def list_jobs(
         list(map(_row, rows)),
         empty="no jobs",
     )
+    for hint in hints:
+        print_note(f"note: {hint}")
+
+
+async def _hints(session: Session, backend: StorageBackend, where: JobFilter) -> list[str]:
+    """Say which of the names that nothing was found for are perhaps mistyped."""
+    hints = []
+    if where.queue is not None and where.queue not in (known := await queues_known(backend)):
+        hints.append(f"there is nothing in a queue {where.queue}{did_you_mean(where.queue, known)}")
+    if where.name is not None and (hint := await similar_task(backend, where.name, daemons_tasks(session))):
+        hints.append(f"there is no job of {where.name}{hint}")
+    return hints
 
 
 @jobs.command()
@@ -79,9 +97,14 @@ def list_jobs(
 @click.pass_obj
 def show(session: Session, job_id: JobId) -> None:
     """Show all about one job."""
-    record = session.with_backend(lambda backend: backend.get_job(job_id))
-    if record is None:
-        raise SoniqError(f"cannot show {job_id}: there is no such job")
+
+    async def find(backend: StorageBackend) -> JobRecord:
+        record = await backend.get_job(job_id)
+        if record is None:
+            raise SoniqError(f"cannot show {job_id}: {await _missing(backend, job_id)}")
+        return record
+
+    record = session.with_backend(find)
     if session.as_json:
         print_json(record)
     else:
@@ -96,7 +119,8 @@ def cancel(session: Session, job_ids: tuple[JobId, ...]) -> None:
     """Cancel jobs that are queued."""
 
     async def one(backend: StorageBackend, job_id: JobId) -> str | None:
-        return _REFUSALS.get(await backend.cancel_job(job_id))
+        result = await backend.cancel_job(job_id)
+        return await _missing(backend, job_id) if result == "missing" else _REFUSALS.get(result)
 
     _each(session, "cancel", "cancelled", job_ids, one)
 
@@ -111,9 +135,13 @@ def delete(session: Session, job_ids: tuple[JobId, ...]) -> None:
     async def one(backend: StorageBackend, job_id: JobId) -> str | None:
         if await backend.delete_job(job_id):
             return None
-        return "there is no such job" if await backend.get_job(job_id) is None else "it is running"
+        return "it is running" if await backend.get_job(job_id) else await _missing(backend, job_id)
 
     _each(session, "delete", "deleted", job_ids, one)
+
+
+async def _missing(backend: StorageBackend, job_id: JobId) -> str:
+    return f"there is no such job{await similar_job(backend, job_id)}"
 
 
 def _each(

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import click
 
+from soniqd.backends import StorageBackend
+from soniqd.cli.known import queues_known
 from soniqd.cli.options import QUEUE, json_option
-from soniqd.cli.render import print_json, print_line, print_table
+from soniqd.cli.render import print_json, print_line, print_note, print_table
 from soniqd.cli.session import Session
 from soniqd.cli.wording import duration
+from soniqd.settings.problems import did_you_mean
 
 
 @click.group()
@@ -75,10 +78,16 @@ def resume(session: Session, queue: str) -> None:
 
 
 def _set_paused(session: Session, queue: str, *, paused: bool) -> None:
-    changed = session.with_backend(lambda backend: backend.set_queue_paused(queue, paused=paused))
+    async def act(backend: StorageBackend) -> tuple[bool, set[str]]:
+        known = await queues_known(backend)
+        return await backend.set_queue_paused(queue, paused=paused), known
+
+    changed, known = session.with_backend(act)
     if session.as_json:
         print_json({"queue": queue, "paused": paused, "changed": changed})
     else:
         print_line(
             f"{queue} {'is' if changed else 'was'} {'paused' if paused else 'open'}{'' if changed else ' already'}"
         )
+    if queue not in known:
+        print_note(f"note: nothing is in a queue {queue} yet, nor served by that name{did_you_mean(queue, known)}")

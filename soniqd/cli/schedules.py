@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from soniqd.backends import StorageBackend
+from soniqd.cli.known import similar_schedule
 from soniqd.cli.options import json_option
 from soniqd.cli.render import print_json, print_line, print_table
 from soniqd.cli.session import Session
@@ -51,8 +53,12 @@ def resume(session: Session, name: str) -> None:
 @click.pass_obj
 def remove(session: Session, name: str) -> None:
     """Remove a recurring job; one that is still declared in the code comes back with the next scheduler."""
-    if not session.with_backend(lambda backend: backend.remove_schedule(name)):
-        raise SoniqError(f"cannot remove {name}: there is no such schedule")
+
+    async def act(backend: StorageBackend) -> None:
+        if not await backend.remove_schedule(name):
+            raise await _unknown(backend, "remove", name)
+
+    session.with_backend(act)
     if session.as_json:
         print_json({"schedule": name, "removed": True})
     else:
@@ -81,13 +87,19 @@ def print_schedules(session: Session) -> None:
 
 
 def _set_paused(session: Session, name: str, *, paused: bool) -> None:
-    verb = "pause" if paused else "resume"
-    if not session.with_backend(lambda backend: backend.set_schedule_paused(name, paused=paused)):
-        raise SoniqError(f"cannot {verb} {name}: there is no such schedule")
+    async def act(backend: StorageBackend) -> None:
+        if not await backend.set_schedule_paused(name, paused=paused):
+            raise await _unknown(backend, "pause" if paused else "resume", name)
+
+    session.with_backend(act)
     if session.as_json:
         print_json({"schedule": name, "paused": paused})
     else:
         print_line(f"{name} is {'paused' if paused else 'active'}")
+
+
+async def _unknown(backend: StorageBackend, verb: str, name: str) -> SoniqError:
+    return SoniqError(f"cannot {verb} {name}: there is no such schedule{await similar_schedule(backend, name)}")
 
 
 def _when(record: ScheduleRecord) -> str:

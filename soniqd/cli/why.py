@@ -9,6 +9,7 @@ import click
 
 from soniqd.backends import StorageBackend
 from soniqd.cli.explanations import Explanation, word
+from soniqd.cli.known import similar_job
 from soniqd.cli.options import JOB_ID, json_option
 from soniqd.cli.render import print_fields, print_json, print_line
 from soniqd.cli.session import Session
@@ -24,7 +25,7 @@ _DAEMON_PATIENCE_S = 2.0
 @dataclass(frozen=True, slots=True)
 class _Found:
     facts: JobFacts | None
-    location: str
+    similar: str
 
 
 @click.command()
@@ -48,14 +49,15 @@ def why(session: Session, job_id: JobId) -> None:
 
 def _find_out(session: Session, job_id: JobId) -> tuple[JobFacts | None, tuple[Reason, ...]]:
     async def ask(backend: StorageBackend) -> _Found:
-        return _Found(await backend.job_facts(job_id), backend.location)
+        facts = await backend.job_facts(job_id)
+        return _Found(facts, "" if facts else await similar_job(backend, job_id))
 
     try:
         found = session.with_backend(ask)
     except DatabaseUnavailableError as error:
         return None, (Reason("database_unreachable", {"error": redact(str(error))}),)
     if found.facts is None:
-        return None, (Reason("unknown_job"),)
+        return None, (Reason("unknown_job", {"hint": found.similar} if found.similar else {}),)
     database = session.database
     limits = Limits(heartbeat_timeout_s=database.heartbeat_timeout_s, max_crashes=database.max_crashes)
     daemon = _presence(session) if found.facts.record["status"] == "queued" else "unknown"

@@ -19,13 +19,25 @@ UNKNOWN_COUNTED_TO = 1_000
 
 @dataclass(frozen=True, slots=True)
 class TaskDefaults:
-    """How a worker's code declares a task. ``timeout_s`` is the one that the worker applies; 0 is no limit."""
+    """How a worker's code declares a task. ``timeout_s`` is the one that the worker applies; 0 is no limit.
+
+    ``required`` are the arguments that a job has to have, ``accepted`` those that it may have; None is not known, for
+    ``accepted`` also any.
+    """
 
     queue: str = "default"
     priority: int = 100
     max_attempts: int = 4
     timeout_s: float = 0.0
     unique: bool = False
+    required: tuple[str, ...] | None = None
+    accepted: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """What was stored as JSON has lists."""
+        for name in ("required", "accepted"):
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, tuple(value))
 
 
 @dataclass(frozen=True, slots=True)

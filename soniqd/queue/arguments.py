@@ -51,6 +51,48 @@ class HandlerSignature:
         return problems
 
 
+@dataclass(frozen=True, slots=True)
+class ArgumentNames:
+    """What is said about a task's arguments to those who do not have its code; None is not known, or any."""
+
+    required: tuple[str, ...] | None = None
+    accepted: tuple[str, ...] | None = None
+
+
+def argument_names(signature: HandlerSignature | None, model: type[Any] | None) -> ArgumentNames:
+    """Say which arguments a job has to have and may have: never less than what the worker would accept."""
+    if model is not None:
+        return _names_of_model(model)
+    if signature is None:
+        return ArgumentNames()
+    accepted = None if signature.open_ended else tuple(sorted(signature.accepted))
+    return ArgumentNames(tuple(sorted(signature.required)), accepted)
+
+
+def _names_of_model(model: type[Any]) -> ArgumentNames:
+    """Read its fields, unless it may accept what they do not show."""
+    fields = getattr(model, "model_fields", None)
+    if not isinstance(fields, dict) or not _is_plain(model):
+        return ArgumentNames()
+    names = {field.validation_alias or name: field.is_required() for name, field in fields.items()}
+    required = tuple(name for name, is_required in names.items() if is_required)
+    return ArgumentNames(required, tuple(names) if model.model_config.get("extra") == "forbid" else None)
+
+
+def _is_plain(model: Any) -> bool:
+    """Whether a pydantic model takes its fields by one name each, as they come; pydantic is not imported here."""
+    if model.__pydantic_root_model__ or model.__pydantic_custom_init__:
+        return False
+    if any(model.model_config.get(key) for key in ("populate_by_name", "validate_by_name")):
+        return False
+    if any(not isinstance(field.validation_alias, str | None) for field in model.model_fields.values()):
+        return False
+    if any(one.info.mode != "after" for one in model.__pydantic_decorators__.model_validators.values()):
+        return False
+    own = [cls for cls in model.__mro__ if not cls.__module__.startswith("pydantic.")]
+    return not any(name in vars(cls) for cls in own for name in ("model_validate", "__get_pydantic_core_schema__"))
+
+
 def _advice(name: Any, accepted: frozenset[str]) -> str:
     if name in ENQUEUE_OPTIONS:
         return f" (the option {name}= goes into .options({name}=...) or app.enqueue)"

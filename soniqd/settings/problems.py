@@ -30,7 +30,18 @@ def quoted(value: object) -> str:
     return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 3] + "..."
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
+_LIKENESS = 0.6
+"""How much alike two names have to be (difflib's ratio) for one to be a mistyped other."""
+
+
+def nearest(name: str, known: Iterable[str], *, likeness: float = _LIKENESS) -> str | None:
     """Return the known name that looks most like this one, if any does."""
-    matches = get_close_matches(name.lower(), tuple(known), n=1, cutoff=0.6)
-    return matches[0] if matches else None
+    by_lower = {one.lower(): one for one in known}
+    matches = get_close_matches(name.lower(), by_lower, n=1, cutoff=likeness)
+    return by_lower[matches[0]] if matches else None
+
+
+def did_you_mean(name: object, known: Iterable[str], *, likeness: float = _LIKENESS) -> str:
+    """Return what to add to "there is no such X"; nothing if no known name looks like this one."""
+    near = nearest(str(name), known, likeness=likeness)
+    return f'; did you mean "{near}"?' if near else ""

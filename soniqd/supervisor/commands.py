@@ -11,6 +11,7 @@ from typing import Any
 from soniqd.control.stream import Stream
 from soniqd.errors import ControlError
 from soniqd.policy.supervision.roster import Child, ChildState, Place
+from soniqd.settings.problems import did_you_mean
 from soniqd.supervisor.child import ChildProcess
 from soniqd.supervisor.following import Following
 from soniqd.supervisor.groups import Groups
@@ -51,6 +52,7 @@ class Commands:
             "restart": groups.restart,
             "stop": self._stop,
             "stacks": self._stacks,
+            "tasks": self._tasks,
             "logs": following.logs,
             "events": following.events,
             "upgrade": self._upgrade,
@@ -115,6 +117,12 @@ class Commands:
     async def _stacks(self, params: dict[str, Any]) -> dict[str, Any]:
         return await stacks_of(find_child(self._master.processes, str(params.get("worker"))))
 
+    async def _tasks(self, params: dict[str, Any]) -> dict[str, Any]:
+        """The tasks that the code in use declares, for ``soniqctl enqueue`` of a name that nobody knows."""
+        del params
+        generation = self._master.generations.get(self._master.supervision.roster.generation)
+        return {"tasks": [] if generation is None else list(generation.tasks)}
+
     async def _stop(self, params: dict[str, Any]) -> dict[str, Any]:
         del params
         self._master.stop("soniqctl stop")
@@ -130,8 +138,11 @@ class Commands:
         group = params.get("group")
         groups = self._master.set_paused(group, paused=paused)
         if not groups:
-            known = ", ".join(plan.name for plan in self._master.supervision.roster.plan if plan.role == "worker")
-            raise ControlError(f"cannot {command} {group}: there is no such group of workers; there are {known}")
+            known = [plan.name for plan in self._master.supervision.roster.plan if plan.role == "worker"]
+            raise ControlError(
+                f"cannot {command} {group}: there is no such group of workers; there are {', '.join(known)}"
+                f"{did_you_mean(group, known)}"
+            )
         in_flight = sum(in_flight_of(child) for child in self._processes() if child.spec.group in groups)
         return {"groups": groups, "in_flight": in_flight}
 

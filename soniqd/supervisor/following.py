@@ -7,6 +7,7 @@ from typing import Any
 
 from soniqd.control.stream import Stream
 from soniqd.errors import ControlError
+from soniqd.settings.problems import did_you_mean
 from soniqd.supervisor.master import Master
 from soniqd.supervisor.ring import KEPT
 from soniqd.supervisor.tap import Wanted
@@ -42,10 +43,12 @@ class Following:
         group, slot, level = params.get("group"), params.get("slot"), params.get("level")
         groups = [plan.name for plan in roster.plan]
         if group is not None and group not in groups:
-            raise ControlError(f"cannot follow {group}: there is no such group; there are {', '.join(groups)}")
+            known, hint = ", ".join(groups), did_you_mean(group, groups)
+            raise ControlError(f"cannot follow {group}: there is no such group; there are {known}{hint}")
         slots = sorted({*roster.places, *(child.spec.slot for child in roster.children.values())})
         if slot is not None and slot not in slots:
-            raise ControlError(f"cannot follow {slot}: there is no such process; there are {', '.join(slots)}")
+            known, hint = ", ".join(slots), did_you_mean(slot, slots)
+            raise ControlError(f"cannot follow {slot}: there is no such process; there are {known}{hint}")
         levels = logging.getLevelNamesMapping()
         if level is not None and level not in levels:
             raise ControlError(f"cannot follow level {level}: there is no such level")

@@ -11,6 +11,7 @@ from soniqd.model.child import GroupPlan
 from soniqd.policy.connections import bound_problem
 from soniqd.policy.supervision import events as ev
 from soniqd.policy.supervision.scaling import scaled_plan
+from soniqd.settings.problems import did_you_mean
 from soniqd.supervisor.master import Master
 from soniqd.supervisor.plan import plan_need
 
@@ -31,8 +32,11 @@ class Groups:
             raise ControlError(f"cannot scale {name}: expected 0 to {MOST_PROCESSES} processes, got {processes}")
         group = next((group for group in self._groups() if group.name == name), None)
         if group is None:
-            known = ", ".join(group.name for group in self._groups()) or "none"
-            raise ControlError(f"cannot scale {name}: there is no such group of workers; there are {known}")
+            known = [group.name for group in self._groups()]
+            raise ControlError(
+                f"cannot scale {name}: there is no such group of workers; there are {', '.join(known) or 'none'}"
+                f"{did_you_mean(name, known)}"
+            )
         self._scale(group, processes, "soniqctl scale")
         return {"group": group.name, "processes": processes, "before": group.processes, "configured": self._said(group)}
 
@@ -53,8 +57,11 @@ class Groups:
         plan = self._master.supervision.roster.plan
         groups = tuple(group.name for group in plan if name in (None, group.name))
         if not groups:
-            known = ", ".join(group.name for group in plan)
-            raise ControlError(f"cannot restart {name}: there is no such group; there are {known}")
+            known = [group.name for group in plan]
+            raise ControlError(
+                f"cannot restart {name}: there is no such group; there are {', '.join(known)}"
+                f"{did_you_mean(name, known)}"
+            )
         result = await self._master.restarts.begin(groups, "soniqctl restart")
         if result.error is not None:
             done = f"; replaced before that: {result.replaced}" if result.replaced else ""

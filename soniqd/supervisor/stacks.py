@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from soniqd.errors import ControlError
+from soniqd.settings.problems import did_you_mean
 from soniqd.supervisor.child import ChildProcess
 from soniqd.supervisor.postmortem import POLL_S, ask_for_stacks
 
@@ -40,8 +41,11 @@ def find_child(processes: Mapping[str, ChildProcess], name: str) -> ChildProcess
     if not found and len(name) >= _LEAST_PREFIX:
         found = [child for child in children if child.spec.worker_id.startswith(name)]
     if not found:
-        slots = ", ".join(sorted(child.spec.slot for child in children))
-        raise ControlError(f"cannot show the stacks of {name}: there is no such process; there are {slots or 'none'}")
+        slots = sorted(child.spec.slot for child in children)
+        raise ControlError(
+            f"cannot show the stacks of {name}: there is no such process; there are {', '.join(slots) or 'none'}"
+            f"{did_you_mean(name, slots)}"
+        )
     return max(found, key=lambda child: child.requested_s)
 
 

@@ -151,6 +151,61 @@ def test_a_task_that_no_live_worker_describes_has_the_general_defaults(soniqctl,
     assert (job["queue"], job["priority"], job["max_attempts"], job["unique_job"]) == ("default", 100, 4, False)
 
 
+@pytest.fixture
+def telling_worker(database):
+    """Register a worker that says which arguments mail.send takes, and serves the queue mail only."""
+    record = WorkerRecord(WorkerId(str(uuid.uuid4())), current_identity(), ("mail",), 10, version="1")
+    said = TaskDefaults(queue="mail", required=("to",), accepted=("copies", "to"))
+
+    async def register(backend):
+        await backend.register_worker(record, names=["mail.send"], defaults={"mail.send": said})
+
+    database(register)
+
+
+@pytest.mark.parametrize(
+    ("args", "reason"),
+    [
+        ("{}", 'the argument "to" is missing'),
+        ('{"to": "a", "copy": 2}', 'there is no argument "copy"; did you mean "copies"?'),
+        ('{"x": 1}', 'the argument "to" is missing, there is no argument "x"'),
+    ],
+)
+def test_enqueue_refuses_arguments_that_the_task_cannot_be_called_with(soniqctl, telling_worker, args, reason):
+    result = soniqctl("enqueue", "mail.send", "--args", args, expect=1)
+    assert result.stderr == f"soniqctl: cannot enqueue mail.send: {reason}\n"
+    assert soniqctl("jobs", "list").stdout == "no jobs\n"
+
+
+def test_enqueue_stores_arguments_that_the_task_can_be_called_with(soniqctl, telling_worker):
+    for args in ('{"to": "a"}', '{"to": "a", "copies": 2}'):
+        assert soniqctl("enqueue", "mail.send", "--args", args).stderr == ""
+
+
+def test_a_refusal_of_arguments_has_its_code_for_programs(soniqctl, telling_worker):
+    error = json.loads(soniqctl("enqueue", "mail.send", "--json", expect=1).stderr)["error"]
+    assert error["code"] == "SONIQ_TASK_ARGS_INVALID"
+
+
+def test_enqueue_tells_that_nobody_serves_the_queue(soniqctl, telling_worker):
+    result = soniqctl("enqueue", "mail.send", "--args", '{"to": "a"}', "--queue", "mial")
+    job_id = result.stdout.strip()
+    assert result.stderr == (
+        f'note: no worker that is up serves the queue mial; did you mean "mail"? soniqctl jobs why {job_id}\n'
+    )
+
+
+def test_enqueue_tells_the_task_that_may_be_meant_by_what_the_daemon_has_imported(soniqctl, database, master):
+    master.answers["tasks"] = {"tasks": ["mail.send"]}
+    note = soniqctl("enqueue", "mail.sned").stderr
+    assert 'no live worker has registered mail.sned; did you mean "mail.send"? the job waits for one' in note
+
+
+def test_enqueue_tells_the_task_that_may_be_meant_by_jobs_that_are_there(soniqctl, telling_worker):
+    soniqctl("enqueue", "mail.send", "--args", '{"to": "a"}')
+    assert 'did you mean "mail.send"?' in soniqctl("enqueue", "mail.sned").stderr
+
+
 def test_enqueue_with_a_delay(soniqctl, enqueue):
     job_id = enqueue("mail.send", "--delay", "1h")
     assert json.loads(soniqctl("jobs", "show", job_id, "--json").stdout)["scheduled_at"] is not None

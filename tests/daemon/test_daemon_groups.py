@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import resource
 import signal
 from collections.abc import Iterator
@@ -285,11 +286,12 @@ async def test_ttin_and_ttou_change_the_first_group_by_one_and_never_take_its_la
     [
         (("nobody", "2"), "cannot scale nobody: there is no such group of workers; there are default"),
         (("scheduler", "2"), "cannot scale scheduler: there is no such group of workers; there are default"),
+        (("defualt", "2"), 'there are default; did you mean "default"?'),
     ],
 )
 async def test_what_cannot_be_scaled_is_refused(tmp_path, arguments, answer):
     async with Daemon(tmp_path) as daemon:
-        with pytest.raises(AssertionError, match=answer):
+        with pytest.raises(AssertionError, match=re.escape(answer)):
             await daemon.soniqctl("scale", *arguments)
 
 
@@ -356,6 +358,19 @@ async def test_restart_of_a_group_that_does_not_exist_names_those_that_do(tmp_pa
     async with Daemon(tmp_path) as daemon:
         with pytest.raises(AssertionError, match="there is no such group; there are scheduler, default"):
             await daemon.soniqctl("restart", "nobody")
+
+
+async def test_a_mistyped_name_is_told_which_one_is_meant(tmp_path):
+    commands = {
+        ("restart", "shceduler"): "scheduler",
+        ("drain", "defualt"): "default",
+        ("stacks", "defualt/1"): "default/1",
+        ("logs", "--follow", "--group", "defualt"): "default",
+        ("logs", "--follow", "--slot", "defualt/1"): "default/1",
+    }
+    async with Daemon(tmp_path) as daemon:
+        for command, meant in commands.items():
+            assert f'did you mean "{meant}"?' in await daemon.refusal(*command)
 
 
 async def test_a_restart_whose_replacement_dies_fails_and_keeps_the_old_one(tmp_path):

@@ -58,6 +58,11 @@ async def enqueue(daemon: Daemon, name: str, *arguments: str) -> str:
     return str(answer["id"])
 
 
+async def test_the_daemon_tells_the_tasks_of_the_code_in_use(tmp_path):
+    async with Daemon(tmp_path, jobs=JOBS) as daemon:
+        assert (await daemon.request("tasks"))["tasks"] == ["sleep", "noop", "spin", "freeze", "mail"]
+
+
 async def why(daemon: Daemon, job_id: str, expect: int = 0) -> dict[str, Any]:
     answer: dict[str, Any] = await daemon.soniqctl_json("jobs", "why", job_id, expect=expect)
     return answer

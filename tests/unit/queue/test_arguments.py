@@ -5,11 +5,11 @@ import typing
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import pytest
-from pydantic import BaseModel
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, RootModel, model_validator
 
 import soniqd
 from soniqd.errors import ConfigurationError, InvalidArgumentsError
-from soniqd.queue.arguments import read_signature, validate_with_model
+from soniqd.queue.arguments import ArgumentNames, argument_names, read_signature, validate_with_model
 from soniqd.queue.context import JobContext
 
 if TYPE_CHECKING:
@@ -151,3 +151,76 @@ def test_a_model_names_every_finding_with_its_path():
         validate_with_model(Order, "task", {"address": {"zip_code": "x"}})
     assert "order_id: Field required" in str(caught.value)
     assert "address.zip_code: Input should be a valid integer" in str(caught.value)
+
+
+# -- what is said about arguments to those who do not have the code
+
+
+@pytest.mark.parametrize(
+    ("handler", "names"),
+    [
+        (plain, ArgumentNames(("order_id",), ("note", "order_id"))),
+        (first, ArgumentNames(("order_id",), ("order_id",))),
+        (lambda **rest: None, ArgumentNames((), None)),
+        (lambda a, **rest: None, ArgumentNames(("a",), None)),
+    ],
+)
+def test_the_names_of_a_handler(handler, names):
+    assert argument_names(read_signature(handler, "task"), None) == names
+
+
+def test_nothing_is_said_without_a_signature():
+    assert argument_names(None, None) == ArgumentNames()
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    to: str = Field(alias="recipient")
+    copies: int = 1
+
+    @model_validator(mode="after")
+    def check(self) -> Strict:
+        return self
+
+
+def test_the_names_of_a_model():
+    signature = read_signature(lambda **rest: None, "task")
+    assert argument_names(signature, Order) == ArgumentNames(("order_id", "address"), None)
+    assert argument_names(signature, Strict) == ArgumentNames(("recipient",), ("recipient", "copies"))
+
+
+class Before(Order):
+    @model_validator(mode="before")
+    @classmethod
+    def fill_in(cls, values: Any) -> Any:
+        return {"order_id": 1, **values}
+
+
+class ByBothNames(Strict):
+    model_config = ConfigDict(populate_by_name=True)
+
+
+class ByChoice(BaseModel):
+    to: str = Field(validation_alias=AliasChoices("to", "recipient"))
+
+
+class OwnWay(Order):
+    @classmethod
+    def model_validate(cls, obj: Any, **options: Any) -> Any:
+        return super().model_validate({"order_id": 1, **obj}, **options)
+
+
+class OwnInit(Order):
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**{"order_id": 1, **values})
+
+
+class Duck:
+    @classmethod
+    def model_validate(cls, obj: Any) -> Any:
+        return obj
+
+
+@pytest.mark.parametrize("model", [Before, ByBothNames, ByChoice, OwnWay, OwnInit, RootModel[dict[str, int]], Duck])
+def test_nothing_is_said_of_a_model_that_may_accept_what_its_fields_do_not_show(model):
+    assert argument_names(None, model) == ArgumentNames()

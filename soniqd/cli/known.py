@@ -1,0 +1,60 @@
+"""Names that exist, for those who mistyped one: asked for only where something was not found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import chain
+
+from soniqd.backends import DeadLetterFilter, JobFilter, StorageBackend
+from soniqd.cli.session import Session
+from soniqd.errors import SoniqError
+from soniqd.model import JobId
+from soniqd.settings.problems import did_you_mean
+
+_LOOKED_AT = 500
+"""The newest so many jobs, and dead letters."""
+_SAME_ID = 0.94
+"""Two ids alike by so much differ in two places at most; those of jobs that were stored together are less alike."""
+_DAEMON_PATIENCE_S = 1.0
+
+
+async def similar_job(backend: StorageBackend, job_id: JobId) -> str:
+    """Return "; did you mean ...?" for the id of a job that does not exist, or nothing."""
+    jobs = await backend.list_jobs(JobFilter(limit=_LOOKED_AT))
+    return did_you_mean(job_id, (str(job["id"]) for job in jobs), likeness=_SAME_ID)
+
+
+async def similar_dead_letter(backend: StorageBackend, job_id: JobId) -> str:
+    """As :func:`similar_job`, among the dead letters."""
+    letters = await backend.list_dead_letters(DeadLetterFilter(limit=_LOOKED_AT))
+    return did_you_mean(job_id, (str(letter["id"]) for letter in letters), likeness=_SAME_ID)
+
+
+async def similar_schedule(backend: StorageBackend, name: str) -> str:
+    """Return "; did you mean ...?" for a schedule that does not exist, or nothing."""
+    return did_you_mean(name, [record.spec.name for record in await backend.list_schedules()])
+
+
+async def queues_known(backend: StorageBackend) -> set[str]:
+    """Return the queues that hold something, are paused, are served by name, or that a recurring job goes to."""
+    served = chain.from_iterable(worker.queues for worker in await backend.list_workers())
+    scheduled = (record.spec.queue for record in await backend.list_schedules())
+    return {"default", *(record.name for record in await backend.list_queues()), *served, *scheduled}
+
+
+async def similar_task(backend: StorageBackend, name: str, daemons: Iterable[str]) -> str:
+    """Return "; did you mean ...?" for a task that nobody knows: one of the daemon's, or of jobs that workers know."""
+    jobs = await backend.list_jobs(JobFilter(limit=_LOOKED_AT))
+    candidates = {str(job["job_name"]) for job in jobs} | {s.spec.job_name for s in await backend.list_schedules()}
+    known = [one for one in candidates - {name} if await backend.task_defaults(one) is not None]
+    return did_you_mean(name, [*daemons, *known])
+
+
+def daemons_tasks(session: Session) -> tuple[str, ...]:
+    """Return the tasks that the daemon here has imported; none if there is no daemon to be asked."""
+    if session.config_path is None and not session.socket_named:
+        return ()
+    try:
+        return tuple(map(str, session.daemon().call("tasks", timeout_s=_DAEMON_PATIENCE_S).get("tasks", ())))
+    except SoniqError:
+        return ()

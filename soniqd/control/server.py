@@ -8,8 +8,6 @@ An answer may be a :class:`~soniqd.control.stream.Stream`: it goes on until it e
 more, or takes nothing for too long. There are fewer streams than clients, so that followers leave room for commands.
 
 A process that executes another image of itself in place hands its socket and its clients over (:meth:`hand_over`).
-So that at any moment each byte received is either the kernel's or in a :class:`_Conversation`, sockets are waited for
-and then read in one step; ``loop.sock_recv`` would keep bytes in a future for a turn of the loop.
 """
 
 from __future__ import annotations
@@ -23,9 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from soniqd.control.codec import LineBuffer, decode_request, encode_items, encode_response
+from soniqd.control.conversation import Conversation, Limits, readable
 from soniqd.control.listening import Listener, listen
-from soniqd.control.message import Failed, Items, Request, Response, Succeeded
+from soniqd.control.message import Failed, Request, Response, Succeeded
 from soniqd.control.peer import Peer
 from soniqd.control.shortage import shortage
 from soniqd.control.stream import Stream
@@ -35,21 +33,8 @@ from soniqd.log.redact import redact
 
 Handler = Callable[[Request, Peer], Awaitable[dict[str, Any] | Stream]]
 
-_RECEIVE_SIZE = 64 * 1024
 _ACCEPT_RETRY_S = 0.5
 _NO_ID = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one client, and all of them together, may take."""
-
-    clients: int = 32
-    streams: int = 16
-    request_timeout_s: float = 10.0
-    response_timeout_s: float = 10.0
-    stream_timeout_s: float = 30.0
-    close_timeout_s: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +56,6 @@ class OpenSocket:
     fd: int
     file: tuple[int, int] | None
     connections: tuple[OpenConnection, ...] = ()
-
-
-@dataclass(eq=False, slots=True)
-class _Conversation:
-    """One client; ``request`` is what is being answered, ``stream`` what it follows."""
-
-    connection: socket.socket
-    lines: LineBuffer
-    request: Request | None = None
-    stream: Stream | None = None
 
 
 class ControlServer:
@@ -110,7 +85,7 @@ class ControlServer:
         self._listener: Listener | None = None
         self._accepting: asyncio.Task[None] | None = None
         self._clients: set[asyncio.Task[None]] = set()
-        self._conversations: set[_Conversation] = set()
+        self._conversations: set[Conversation] = set()
         self._answering: set[asyncio.Task[None]] = set()
 
     @property
@@ -137,7 +112,7 @@ class ControlServer:
         """
         assert self._listener is not None, "only a server that listens can be handed over"
         connections = tuple(
-            OpenConnection(each.connection.fileno(), each.lines.rest, None if each.request is None else each.request.id)
+            OpenConnection(each.connection.fileno(), each.received, None if each.request is None else each.request.id)
             for each in self._conversations
             if each.stream is None and (each.request is None or each.request.command == answered_later)
         )
@@ -147,8 +122,7 @@ class ControlServer:
         """Go on with the clients that were handed over; those who wait for an answer get ``result``."""
         assert self._listener is not None, "to be called after start()"
         for each in self._handed_over.connections if self._handed_over else ():
-            conversation = _Conversation(socket.socket(fileno=each.fd), LineBuffer())
-            conversation.lines.feed(each.received)
+            conversation = Conversation(socket.socket(fileno=each.fd), self._limits, received=each.received)
             answer = None if each.answering is None else Succeeded(each.answering, result)
             self._begin(conversation, self._listener.gid, answer)
 
@@ -174,7 +148,7 @@ class ControlServer:
     async def _accept(self, listener: Listener) -> None:
         while True:
             try:
-                await _readable(listener.accepting)
+                await readable(listener.accepting)
                 connection, _ = listener.accepting.accept()
             except BlockingIOError:  # who wanted to connect has left again
                 continue
@@ -182,28 +156,28 @@ class ControlServer:
                 emit(catalogue.CONTROL_ACCEPT_FAILED, error=str(error))
                 await asyncio.sleep(_ACCEPT_RETRY_S)
                 continue
-            self._begin(_Conversation(connection, LineBuffer()), listener.gid)
+            self._begin(Conversation(connection, self._limits), listener.gid)
 
-    def _begin(self, conversation: _Conversation, gid: int, answer: Response | None = None) -> None:
+    def _begin(self, conversation: Conversation, gid: int, answer: Response | None = None) -> None:
         task = asyncio.create_task(self._serve(conversation, gid, answer), name="control: client")
         self._conversations.add(conversation)
         self._clients.add(task)
         task.add_done_callback(self._clients.discard)
 
-    async def _serve(self, conversation: _Conversation, gid: int, answer: Response | None) -> None:
+    async def _serve(self, conversation: Conversation, gid: int, answer: Response | None) -> None:
         connection = conversation.connection
         with self._ending(conversation), connection, suppress(OSError, TimeoutError):
             connection.setblocking(False)
             peer = Peer.of(connection)
             if refusal := self._refusal(peer, gid):
-                await self._send(connection, Failed(_NO_ID, ControlError.code, refusal))
+                await conversation.send(Failed(_NO_ID, ControlError.code, refusal))
                 return
             if answer is not None:
-                await self._send(connection, answer)
+                await conversation.send(answer)
             await self._converse(conversation, peer)
 
     @contextmanager
-    def _ending(self, conversation: _Conversation) -> Iterator[None]:
+    def _ending(self, conversation: Conversation) -> Iterator[None]:
         try:
             yield
         finally:
@@ -218,30 +192,18 @@ class ControlServer:
             return f"too many clients: soniqd serves {self._limits.clients} at once; try again"
         return None
 
-    async def _converse(self, conversation: _Conversation, peer: Peer) -> None:
+    async def _converse(self, conversation: Conversation, peer: Peer) -> None:
         while True:
             try:
-                line = await self._receive(conversation)
-                request = None if line is None else decode_request(line)
+                request = await conversation.receive()
             except ControlError as error:
-                await self._send(conversation.connection, Failed(_NO_ID, error.code, str(error)))
+                await conversation.send(Failed(_NO_ID, error.code, str(error)))
                 return
             if request is None:
                 return
             await self._respond(conversation, request, peer)
 
-    async def _receive(self, conversation: _Conversation) -> bytes | None:
-        async with asyncio.timeout(self._limits.request_timeout_s):
-            while (line := conversation.lines.next_line()) is None:
-                await _readable(conversation.connection)
-                with suppress(BlockingIOError):
-                    data = conversation.connection.recv(_RECEIVE_SIZE)
-                    if not data:
-                        return None
-                    conversation.lines.feed(data)
-        return line
-
-    async def _respond(self, conversation: _Conversation, request: Request, peer: Peer) -> None:
+    async def _respond(self, conversation: Conversation, request: Request, peer: Peer) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._answering.add(task)
@@ -250,35 +212,17 @@ class ControlServer:
             answer = await self._answer(request, peer)
             if isinstance(answer, Stream):
                 answer = await self._follow(conversation, request.id, answer)
-            await self._send(conversation.connection, answer)
+            await conversation.send(answer)
         finally:
             conversation.request = None
             self._answering.discard(task)
 
-    async def _follow(self, conversation: _Conversation, number: int, stream: Stream) -> Response:
-        """Send what a stream has until it, or the client, has had enough; return the end of the answer."""
+    async def _follow(self, conversation: Conversation, number: int, stream: Stream) -> Response:
         if sum(each.stream is not None for each in self._conversations) >= self._limits.streams:
             stream.close()
             message = f"too many followers: soniqd serves {self._limits.streams} at once; try again"
             return Failed(number, ControlError.code, message)
-        conversation.stream = stream
-        # Before the first word to the client: what it says from then on, and its end, are not missed.
-        leaving = asyncio.create_task(_readable(conversation.connection), name="control: follower")
-        leaving.add_done_callback(lambda _: stream.end())
-        try:
-            items: tuple[dict[str, Any], ...] = ()
-            while True:
-                await self._put(conversation.connection, encode_items(Items(number, items)))
-                items = () if leaving.done() else await stream.take()
-                if not items:
-                    return Succeeded(number, {})
-        except ControlError as error:
-            return Failed(number, error.code, str(error))
-        finally:
-            conversation.stream = None
-            stream.close()
-            leaving.cancel()
-            await asyncio.wait({leaving})  # it lets go of the socket, which the next request is waited for at
+        return await conversation.follow(number, stream)
 
     async def _answer(self, request: Request, peer: Peer) -> Response | Stream:
         try:
@@ -294,28 +238,9 @@ class ControlServer:
             message = f"internal error in {request.command}: {redact(repr(error))}; soniqd's log has more"
             return Failed(request.id, "SONIQ_INTERNAL", message)
 
-    async def _send(self, connection: socket.socket, response: Response) -> None:
-        async with asyncio.timeout(self._limits.response_timeout_s):
-            await asyncio.get_running_loop().sock_sendall(connection, encode_response(response))
-
-    async def _put(self, connection: socket.socket, line: bytes) -> None:
-        async with asyncio.timeout(self._limits.stream_timeout_s):
-            await asyncio.get_running_loop().sock_sendall(connection, line)
-
 
 async def _cancelled(tasks: set[asyncio.Task[None]]) -> None:
     for task in tuple(tasks):
         task.cancel()
     if tasks:
         await asyncio.wait(tasks)
-
-
-async def _readable(sock: socket.socket) -> None:
-    """Wait until there is something to take from a socket; it may be gone again."""
-    loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
-    loop.add_reader(sock, ready.set)
-    try:
-        await ready.wait()
-    finally:
-        loop.remove_reader(sock)

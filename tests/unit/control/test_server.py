@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from soniqd.control.client import ControlClient
+from soniqd.control.conversation import Limits
 from soniqd.control.message import Request
 from soniqd.control.peer import Peer
-from soniqd.control.server import ControlServer, Limits
+from soniqd.control.server import ControlServer
 from soniqd.control.stream import Stream
 from soniqd.errors import ConfigurationError, ControlError, DaemonUnreachableError
+from tests.support.waiting import eventually
 
 
 class Echo:
@@ -54,12 +56,6 @@ async def serving(path, handler=None, **options):
 
 async def ask(path, command="status", params=None, **options):
     return await asyncio.to_thread(ControlClient(path, timeout_s=5).call, command, params, **options)
-
-
-async def eventually(condition):
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110  looks from outside
-            await asyncio.sleep(0.005)
 
 
 async def raw(path):

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from soniqd.control.client import ControlClient
+from soniqd.control.conversation import Limits
 from soniqd.control.message import Request
-from soniqd.control.server import ControlServer, Limits
+from soniqd.control.server import ControlServer
 from soniqd.control.stream import Stream
 from soniqd.errors import ControlError, DaemonUnreachableError
+from tests.support.waiting import eventually
 
 
 def lost(count):
@@ -110,12 +112,6 @@ async def serving(path, source, **limits):
 @pytest.fixture
 def path(tmp_path) -> Path:
     return tmp_path / "s.sock"
-
-
-async def eventually(condition):
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110  looks from outside
-            await asyncio.sleep(0.005)
 
 
 class Follower:

@@ -155,7 +155,9 @@ ELSEWHERE: dict[str, dict[str, str]] = {
         "_rollouts": "has the roster only",
         "_restarts": "has the roster only",
         "_recycler": "has the roster only",
+        "_fork_servers": "has the roster only",
     },
+    "ForkServers": {"_rollouts": "has the roster only", "_restarts": "has the roster only"},
     "ChildLife": {
         "stop_now_asked": "it is not stopping",
         "_ticks_read_s": "a first reading gives every child a fresh start",
@@ -296,6 +298,13 @@ ELSEWHERE: dict[str, dict[str, str]] = {
         "_clients": "control",
         "_answering": "control",
     },
+    "Conversation": {
+        "connection": "fd",
+        "_lines": "received",
+        "request": "answering",
+        "stream": "its connection ends",
+        "_limits": "constants",
+    },
     "_Hearing": {"_outcome": "a rehearsal is a command that is being answered"},
     "Recycler": {},
     "Rollback": {},
@@ -310,7 +319,7 @@ ELSEWHERE: dict[str, dict[str, str]] = {
 def attributes() -> Iterator[tuple[str, set[str]]]:
     """Every class that a master is made of, with what its methods assign to ``self``."""
     files = [*(PACKAGE / "supervisor").glob("*.py"), *(PACKAGE / "policy/supervision").glob("*.py")]
-    for file in [*files, PACKAGE / "control/server.py"]:
+    for file in [*files, PACKAGE / "control/server.py", PACKAGE / "control/conversation.py"]:
         for node in ast.parse(file.read_text()).body:
             if isinstance(node, ast.ClassDef) and (names := set(_assigned(node))):
                 yield node.name, names

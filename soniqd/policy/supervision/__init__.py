@@ -15,11 +15,11 @@ image of the master can go on with them. Events only change facts. After each on
 plan and does what is missing, until nothing is: an empty place whose time has come gets a child, a rollout takes its
 next step, a child over its deadline is killed. So an effect that was lost is made good by the next pass.
 
-**Restarts of what died** (life.py, restarts.py). The first crash is answered at once, further ones with exponential
-backoff and jitter; a child that ran long enough resets the count. A crash loop is reported once as an error and slowed
-down, and never given up. Exit code 78 (configuration) is not answered at all: only a reload or a restart of the group
-can help. Exit codes count only from a child that said goodbye first: job code can end the process with any code, and
-that is a crash like any other. Each place has its own count, so a crash loop holds nobody else up.
+**Restarts of what died** (life.py, restarts.py, fork_servers.py). The first crash is answered at once, further ones
+with exponential backoff and jitter; a child that ran long enough resets the count. A crash loop is reported once as an
+error and slowed down, and never given up. Exit code 78 (configuration) is not answered at all: only a reload or a
+restart of the group can help. Exit codes count only from a child that said goodbye first: job code can end the process
+with any code, and that is a crash like any other. Each place has its own count, so a crash loop holds nobody else up.
 
 **Successors** (starts.py). Whatever replaces a healthy child does it in one way: a successor is started beside it, and
 only when that is ready is the old one drained. A successor that ends, hangs, or talks for a minute without getting

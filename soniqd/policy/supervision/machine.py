@@ -6,16 +6,16 @@ from collections.abc import Callable
 from typing import assert_never
 
 from soniqd.log import catalogue
-from soniqd.model.child import ExitCause, GroupPlan
+from soniqd.model.child import GroupPlan
 from soniqd.policy.supervision import effects as fx
 from soniqd.policy.supervision import events as ev
 from soniqd.policy.supervision.changes import RolloutStage
+from soniqd.policy.supervision.fork_servers import ForkServers
 from soniqd.policy.supervision.life import EXIT_CONFIGURATION, ChildLife
 from soniqd.policy.supervision.recycling import Recycler
-from soniqd.policy.supervision.restarts import BACKOFF_MAX_S, STABLE_AFTER_S, next_delay_s
 from soniqd.policy.supervision.rolling import RollingRestarts
 from soniqd.policy.supervision.rollouts import Rollouts
-from soniqd.policy.supervision.roster import Child, ChildState, ForkServer, Place, Roster
+from soniqd.policy.supervision.roster import Child, ChildState, Place, Roster
 from soniqd.policy.supervision.scaling import scaled_plan
 from soniqd.policy.supervision.starts import MOST_STARTING, Starts
 
@@ -40,7 +40,6 @@ class Supervision:
     ) -> None:
         self.roster = facts or Roster(plan, configured=plan)
         self.phase = "running" if facts else "booting"
-        self._random = random
         self._now_s = 0.0
         self._out: list[fx.Effect] = []
         self._life = ChildLife(self.roster, self._out, random=random, on_failed=self._child_failed)
@@ -48,6 +47,9 @@ class Supervision:
         self._rollouts = Rollouts(self.roster, self._life, self._starts, self._out)
         self._restarts = RollingRestarts(self.roster, self._starts, self._out)
         self._recycler = Recycler(self.roster, self._starts, self._out)
+        self._fork_servers = ForkServers(
+            self.roster, self._life, self._rollouts, self._restarts, self._out, random=random
+        )
 
     @property
     def reloading(self) -> bool:
@@ -71,7 +73,7 @@ class Supervision:
     def start(self, now_s: float) -> list[fx.Effect]:
         """Begin: boot the first generation."""
         self.roster.settle_places()
-        self._boot(1)
+        self._fork_servers.boot(1)
         return self._finish_pass(now_s)
 
     def handle(self, event: ev.Event, now_s: float) -> list[fx.Effect]:
@@ -86,7 +88,7 @@ class Supervision:
             case ev.BootFailed():
                 self._boot_failed(event, now_s)
             case ev.ForkServerLost():
-                self._fork_server_lost(event, now_s)
+                self._fork_servers.lost(event, now_s, report=self.phase == "running")
             case ev.Forked() | ev.ForkFailed() | ev.Reported() | ev.Ready() | ev.Exited():
                 self._life.note(event, now_s)
             case ev.Disowned():
@@ -116,75 +118,23 @@ class Supervision:
         """Return when ``Elapsed`` is due, if nothing else happens before; None if nothing waits for time."""
         waits = [self._life.next_wait_s(child) for child in self.roster.children.values()]
         if self.phase == "running":
-            waits += [server.retry_s for server in self.roster.fork_servers.values()]
             waits += [place.next_start_s for place in self.roster.places.values() if self._is_startable(place)]
-            waits += [*self._rollouts.next_waits_s(), *self._recycler.next_waits_s()]
+            for part in (self._fork_servers, self._rollouts, self._recycler):
+                waits += part.next_waits_s()
         return min((wait for wait in waits if wait is not None and wait > self._now_s), default=None)
 
     # fork servers
 
-    def _boot(self, generation: int) -> None:
-        server = self.roster.fork_servers.setdefault(generation, ForkServer(generation))
-        server.booted, server.retry_s = False, None
-        self._out.append(fx.Boot(generation))
-
     def _booted(self, event: ev.Booted, now_s: float) -> None:
-        server = self.roster.fork_servers.get(event.generation)
-        if server is None:
-            return
-        server.booted, server.booted_s, server.fingerprint = True, now_s, event.fingerprint
-        if self.phase == "booting":
+        if self._fork_servers.booted(event, now_s) and self.phase == "booting":
             self.phase = "running"
-        self._rollouts.booted(event.generation, now_s)
 
     def _boot_failed(self, event: ev.BootFailed, now_s: float) -> None:
-        server = self.roster.fork_servers.get(event.generation)
-        if server is None:
-            return
-        if self.phase == "booting":
-            self._report_boot_failure(event)
+        if self.phase != "booting":
+            self._fork_servers.boot_failed(event, now_s)
+        elif event.generation in self.roster.fork_servers:
+            self._fork_servers.report_boot_failure(event)
             self._leave(EXIT_CONFIGURATION if event.fixable else EXIT_INTERNAL)
-        elif self._rollouts.generation_failed(event.generation, event.reason, now_s) or self._is_superseded(server):
-            del self.roster.fork_servers[event.generation]
-        else:
-            self._report_boot_failure(event)
-            self._restarts.generation_failed(f"generation {event.generation} cannot boot: {event.reason}")
-            self._boot_later(server, now_s)
-
-    def _report_boot_failure(self, event: ev.BootFailed) -> None:
-        fields = {"generation": event.generation, "reason": event.reason}
-        self._out.append(fx.Report(catalogue.BOOT_FAILED, fields))
-
-    def _fork_server_lost(self, event: ev.ForkServerLost, now_s: float) -> None:
-        server = self.roster.fork_servers.get(event.generation)
-        if server is None:
-            return
-        if now_s - server.booted_s >= STABLE_AFTER_S:
-            server.losses = 0
-        server.booted = False
-        if self.phase == "running":
-            fields = {"generation": event.generation, "cause": str(event.cause)}
-            self._out.append(fx.Report(catalogue.FORK_SERVER_LOST, fields))
-        reason = f"its fork server ended with {event.cause}"
-        is_rollouts = self._rollouts.generation_failed(event.generation, reason, now_s)
-        for child in list(self.roster.children.values()):
-            if child.state is ChildState.FORKING and child.spec.generation == event.generation:
-                self._out.append(fx.Forget(child.worker_id))
-                self._life.gone(child, ExitCause(), now_s, reason=f"{child.spec.slot} cannot be forked: {reason}")
-        if self._is_superseded(server):
-            del self.roster.fork_servers[event.generation]
-            self._out.append(fx.Retire(event.generation))
-        elif not is_rollouts:  # which retires it with its end
-            self._boot_later(server, now_s)
-
-    def _is_superseded(self, server: ForkServer) -> bool:
-        """Nothing new comes from it any more: it is neither in force nor being rolled out."""
-        rollout = self.roster.rollout
-        return server.generation not in (self.roster.generation, rollout.generation if rollout else None)
-
-    def _boot_later(self, server: ForkServer, now_s: float) -> None:
-        server.losses += 1
-        server.retry_s = now_s + min(next_delay_s(server.losses, random=self._random()), BACKOFF_MAX_S)
 
     # requests
 
@@ -207,7 +157,7 @@ class Supervision:
             error = f"the daemon is {self.phase}"
             self._out.append(fx.ReloadEnded(attempted, self.roster.generation, 0, error))
             return
-        self._boot(self._rollouts.begin(event, now_s))
+        self._fork_servers.boot(self._rollouts.begin(event, now_s))
 
     def _restart(self, event: ev.Restart, now_s: float) -> None:
         if self.phase == "running":
@@ -267,17 +217,12 @@ class Supervision:
         done = -1
         while done != len(self._out):
             done = len(self._out)
-            self._reboot_lost(now_s)
+            self._fork_servers.reboot_lost(now_s)
             self._drop_unwanted(now_s)
             self._fill_places(now_s)
             self._rollouts.step(now_s)
             self._restarts.step(now_s)
             self._recycler.step(now_s)
-
-    def _reboot_lost(self, now_s: float) -> None:
-        for server in self.roster.fork_servers.values():
-            if server.retry_s is not None and server.retry_s <= now_s:
-                self._boot(server.generation)
 
     def _drop_unwanted(self, now_s: float) -> None:
         rollout = self.roster.rolling_out

@@ -29,11 +29,11 @@ class Explanation:
     tone: Tone
 
 
-def word(reason: Reason, job_id: JobId) -> Explanation:
-    """Put a reason into words."""
+def word(reason: Reason, job_id: JobId, *, start: str = "soniqd -c FILE") -> Explanation:
+    """Put a reason into words; ``start`` is what starts the daemon of this host."""
     tone, words = _WORDS[reason.code]
     summary, advice = words(reason.facts)
-    told = tuple(line.replace("{id}", job_id) for line in advice)
+    told = tuple(line.replace("{id}", job_id).replace("{start}", start) for line in advice)
     return Explanation(reason.code, summary, told, reason.facts, tone)
 
 
@@ -66,11 +66,13 @@ def _queue_paused(facts: Facts) -> Words:
 
 
 def _daemon_not_running(facts: Facts) -> Words:
-    return f"no worker is up, and soniqd is not running on this host{_lost(facts)}", ("systemctl start soniqd",)
+    condition = "stopping" if facts.get("daemon") == "stopping" else "not running"
+    summary = f"no worker is up on any host{_lost(facts)}, and soniqd is {condition} on this one"
+    return summary, ("here, or on the host that is to run it: {start}",)
 
 
 def _no_worker(facts: Facts) -> Words:
-    advice = "soniqctl status shows why none is up here; systemctl start soniqd starts a daemon where it has to be"
+    advice = "soniqctl status shows why none is up here; where a daemon has to be and is not: {start}"
     return f"no worker is up on any host{_lost(facts)}", (advice,)
 
 
@@ -100,8 +102,17 @@ def _task_elsewhere(facts: Facts) -> Words:
 
 
 def _workers_stopping(facts: Facts) -> Words:
-    summary = f"{count(facts['workers'], 'worker')} could run it, but all of them are stopping"
-    return summary, ("it is taken when they are replaced; soniqctl inspect shows the workers of all hosts",)
+    number = facts["workers"]
+    summary = "the only worker that could run it is" if number == 1 else f"all {number} workers that could run it are"
+    match facts["daemon"]:
+        case "stopping":
+            return f"{summary} stopping, and so is soniqd on this host", ("when it is gone: {start}",)
+        case "absent":
+            return f"{summary} stopping, and soniqd is not running on this host", ("{start}",)
+    return f"{summary} stopping", (
+        "if they are being replaced (reload, restart), their replacements take it in a moment",
+        f"if soniqd is being stopped on {', '.join(facts['hosts'])}, it waits until one is started: {{start}}",
+    )
 
 
 def _group_drained(facts: Facts) -> Words:

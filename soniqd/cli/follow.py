@@ -51,12 +51,12 @@ def logs(
     """Follow what this host's processes log, and what their jobs print, each line with its job.
 
     Lines that come faster than they can be shown are left out, and counted where they are missing. Earlier lines are
-    in the daemon's own log, which has all of them: `journalctl -u soniqd`.
+    in the daemon's own log, which has all of them: its standard error, or `journalctl -u soniqd` where systemd runs it.
     """
     if not follow:
         raise click.UsageError(
-            "logs shows lines as they come: add --follow; what was logged before is in the daemon's log "
-            "(journalctl -u soniqd)"
+            "logs shows lines as they come: add --follow; what was logged before is in the daemon's log: its standard "
+            "error, or journalctl -u soniqd where systemd runs it"
         )
     params = {"job": None if job is None else str(job), "group": group, "slot": slot, "level": level}
     _Follower(session, "logs", params).run()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from soniqd.cli.render import print_note
 from soniqd.control.client import ControlClient
+from soniqd.control.surroundings import start_command
 from soniqd.errors import ConfigurationError, DatabaseError
 from soniqd.log.redact import redact
 
@@ -109,6 +110,15 @@ class Session:
                 raise
             print_note(f"warning: {error.args[0].split(': ', 1)[0]}: see soniqctl config check")
             return _socket_of(path)
+
+    @cached_property
+    def start_command(self) -> str:
+        """What starts the daemon that this soniqctl asks, for people."""
+        try:
+            socket = self._socket or self.settings.soniqd.socket
+        except ConfigurationError:
+            socket = Path()
+        return start_command(socket, self.config_path)
 
     @cached_property
     def database(self) -> Database:

@@ -196,7 +196,8 @@ def _complaints(answer: dict[str, Any]) -> list[tuple[str, Tone]]:
 def _unclaimable(names: dict[str, int]) -> list[str]:
     shown = sorted(names.items(), key=lambda item: -item[1])[:_UNCLAIMABLE_SHOWN]
     lines = [
-        f"{count(number, 'job')} of {name} wait for a worker that knows this task: deploy it, or soniqctl tasks-check"
+        f"{count(number, 'job')} of {name} {'waits' if number == 1 else 'wait'} for a worker that knows this task: "
+        "deploy it, or soniqctl tasks-check"
         for name, number in shown
     ]
     if hidden := len(names) - len(shown):

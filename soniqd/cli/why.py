@@ -20,6 +20,7 @@ from soniqd.policy.why import DaemonPresence, Limits, Reason, explain
 
 _FAILED = frozenset({"unknown_job", "database_unreachable"})
 _DAEMON_PATIENCE_S = 2.0
+_LEAVING = frozenset({"stopping", "leaving"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ def why(session: Session, job_id: JobId) -> None:
     Fails if there is no such job, or if the database cannot be asked.
     """
     facts, reasons = _find_out(session, job_id)
-    explanations = [word(reason, job_id) for reason in reasons]
+    explanations = [word(reason, job_id, start=session.start_command) for reason in reasons]
     if session.as_json:
         print_json(_as_json(job_id, facts, explanations))
     else:
@@ -69,13 +70,13 @@ def _presence(session: Session) -> DaemonPresence:
     if session.config_path is None and not session.socket_named:
         return "unknown"
     try:
-        session.daemon().call("status", timeout_s=_DAEMON_PATIENCE_S)
+        answer = session.daemon().call("status", timeout_s=_DAEMON_PATIENCE_S)
     except DaemonUnreachableError as error:
         absent = isinstance(error.__cause__, FileNotFoundError | NotADirectoryError | ConnectionRefusedError)
         return "absent" if absent else "unknown"
     except (ControlError, ConfigurationError):
         return "unknown"
-    return "running"
+    return "stopping" if answer.get("state") in _LEAVING else "running"
 
 
 def _print(facts: JobFacts | None, explanations: list[Explanation]) -> None:

@@ -17,22 +17,22 @@ from typing import Any
 
 from soniqd.control.codec import LineBuffer, decode_answer, decode_response, encode_request
 from soniqd.control.message import Failed, Items, Request, Succeeded
+from soniqd.control.surroundings import START_OF_SERVICE, by_systemd
 from soniqd.errors import ControlError, DaemonUnreachableError
 
 DEFAULT_TIMEOUT_S = 10.0
 
 _ADVICE: dict[tuple[type[OSError], ...], str] = {
     (FileNotFoundError, NotADirectoryError): (
-        "there is no such socket: is it running (systemctl status soniqd)? "
+        "there is no such socket: is it running{look}? "
         "If it listens elsewhere, name its configuration (-c) or its socket (--socket)"
     ),
     (ConnectionRefusedError,): (
-        "nobody listens there: it has died or was killed; its log tells why (journalctl -u soniqd), "
-        "systemctl start soniqd starts it"
+        "nobody listens there: it has died or was killed; its log tells why{log}, {start} starts it"
     ),
     (PermissionError,): "permission denied: use sudo, or become a member of group {group}",
-    (TimeoutError,): "no answer within {timeout_s:g} s: see its log (journalctl -u soniqd)",
-    (BlockingIOError,): "too many clients are waiting: see its log (journalctl -u soniqd)",
+    (TimeoutError,): "no answer within {timeout_s:g} s: see its log{log}",
+    (BlockingIOError,): "too many clients are waiting: see its log{log}",
     (ConnectionError,): "it broke the connection: is it stopping?",
 }
 _RECEIVE_SIZE = 64 * 1024
@@ -108,7 +108,8 @@ class ControlClient:
         reason = (error.strerror or str(error)).lower()
         for kinds, wording in _ADVICE.items():
             if isinstance(error, kinds):
-                reason = wording.format(path=self._path, timeout_s=timeout_s, group=_group_of(self._path))
+                facts = {"timeout_s": timeout_s, "group": _group_of(self._path), **_surroundings(self._path)}
+                reason = wording.format(**facts)
                 break
         return f"cannot reach soniqd on {self._path}: {reason}"
 
@@ -144,6 +145,12 @@ def _exchange(connection: socket.socket, request: bytes, timeout_s: float, lines
             raise ConnectionResetError
         lines.feed(data)
     return line
+
+
+def _surroundings(path: Path) -> dict[str, str]:
+    if by_systemd(path):
+        return {"look": " (systemctl status soniqd)", "log": " (journalctl -u soniqd)", "start": START_OF_SERVICE}
+    return {"look": "", "log": " (it goes to the standard error of soniqd)", "start": "soniqd -c FILE"}
 
 
 def _group_of(path: Path) -> str:

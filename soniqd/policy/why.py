@@ -14,7 +14,7 @@ from typing import Any, Literal
 from soniqd.model import JobFacts, JobStatus, WorkerRecord, WorkerStatus
 from soniqd.model.insight import COUNTED_TO
 
-DaemonPresence = Literal["running", "absent", "unknown"]
+DaemonPresence = Literal["running", "stopping", "absent", "unknown"]
 """What is known of the daemon on the host where somebody asks; ``unknown`` where one need not be."""
 
 OVERDUE_S = 15.0
@@ -92,8 +92,8 @@ def _obstacles(facts: JobFacts, limits: Limits, daemon: DaemonPresence) -> Itera
         yield Reason("queue_paused", {"queue": queue})
     live = [worker for worker in facts.workers if not _is_lost(worker, limits)]
     if not live:
-        code = "daemon_not_running" if daemon == "absent" else "no_worker"
-        yield Reason(code, {"lost_workers": len(facts.workers)})
+        code = "daemon_not_running" if daemon in ("absent", "stopping") else "no_worker"
+        yield Reason(code, {"lost_workers": len(facts.workers), "daemon": daemon})
         return
     knowing = [worker for worker in live if worker.id in facts.knowers]
     serving = [worker for worker in live if not worker.queues or queue in worker.queues]
@@ -104,7 +104,7 @@ def _obstacles(facts: JobFacts, limits: Limits, daemon: DaemonPresence) -> Itera
         served = sorted({served for worker in live for served in worker.queues})
         yield Reason("queue_unserved", {"queue": queue, "served": served})
     if able:
-        reason = _among_able(facts, able)
+        reason = _among_able(facts, able, daemon)
         if not (facts.queue_paused and reason.code in _UNHINDERED):
             yield reason
     elif knowing and serving:
@@ -112,12 +112,13 @@ def _obstacles(facts: JobFacts, limits: Limits, daemon: DaemonPresence) -> Itera
         yield Reason("task_elsewhere", {"job_name": name, "queue": queue, "served": served})
 
 
-def _among_able(facts: JobFacts, able: Sequence[WorkerRecord]) -> Reason:
+def _among_able(facts: JobFacts, able: Sequence[WorkerRecord], daemon: DaemonPresence) -> Reason:
     """Tell what those are doing that know the task and serve the queue."""
     active = [worker for worker in able if worker.status is WorkerStatus.ACTIVE]
     claiming = [worker for worker in active if not worker.metadata.get("paused")]
     if not active:
-        return Reason("workers_stopping", {"workers": len(able)})
+        hosts = sorted({worker.process.hostname for worker in able})
+        return Reason("workers_stopping", {"workers": len(able), "hosts": hosts, "daemon": daemon})
     if not claiming:
         groups = sorted({worker.slot.rpartition("/")[0] or str(worker.id) for worker in active})
         return Reason("group_drained", {"groups": groups, "hosts": sorted({w.process.hostname for w in active})})

@@ -206,7 +206,7 @@ class Reloads:
         attempt = self._attempts.get(generation)
         if attempt is not None:
             attempt.last_words[""] = (
-                f"the whole traceback is in soniqd's log: boot_traceback of generation {generation}"
+                f'the whole traceback is in soniqd\'s log, below "why generation {generation} cannot boot"'
             )
 
     def child_left(self, generation: int, slot: str, cause: ExitCause, reason: str) -> None:

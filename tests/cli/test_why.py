@@ -13,6 +13,7 @@ import pytest
 
 from soniqd.cli import explanations
 from soniqd.cli.wording import moment
+from soniqd.control import surroundings
 from soniqd.control.identity import current_identity
 from soniqd.model import (
     DeadLettered,
@@ -128,8 +129,8 @@ def test_a_paused_queue_and_how_to_resume_it(why, enqueue, up, soniqctl):
 
 def test_no_worker_and_no_daemon_here(why, enqueue):
     text, answer = why(enqueue("mail.send"))
-    assert "no worker is up, and soniqd is not running on this host" in text
-    assert "-> systemctl start soniqd" in text
+    assert "no worker is up on any host, and soniqd is not running on this one" in text
+    assert "-> here, or on the host that is to run it: soniqd -c FILE (or start its container, " in text
     assert answer["code"] == "daemon_not_running"
 
 
@@ -138,6 +139,50 @@ def test_no_worker_though_the_daemon_runs(why, enqueue, master):
     text, answer = why(enqueue("mail.send"))
     assert "no worker is up on any host" in text
     assert answer["code"] == "no_worker"
+
+
+def test_without_systemd_the_configuration_that_was_named_starts_it(why, enqueue, soniqctl, tmp_path, monkeypatch):
+    config = tmp_path / "soniq.toml"
+    config.write_text("")
+    job_id = enqueue("mail.send")
+    assert f": soniqd -c {config} (" in soniqctl("-c", str(config), "jobs", "why", job_id).stdout
+    monkeypatch.setattr(surroundings, "BOOTED", tmp_path)
+    assert f": soniqd -c {config} (" in soniqctl("-c", str(config), "jobs", "why", job_id).stdout
+    of_a_service = ("-c", str(config), "--socket", "/run/soniq-of-nobody/s.sock")
+    assert ": systemctl start soniqd\n" in soniqctl(*of_a_service, "jobs", "why", job_id).stdout
+
+
+def test_after_stop_a_job_waits_for_another_daemon(why, enqueue, up, master):
+    up("mail.send", status=WorkerStatus.STOPPING)
+    master.answers["status"] = {"state": "stopping"}
+    text, answer = why(enqueue("mail.send"))
+    assert "the only worker that could run it is stopping, and so is soniqd on this host\n-> when it is gone: " in text
+    assert answer["code"] == "workers_stopping"
+
+
+def test_after_the_last_worker_has_left_a_stopping_daemon(why, enqueue, master):
+    master.answers["status"] = {"state": "stopping"}
+    text, answer = why(enqueue("mail.send"))
+    assert "no worker is up on any host, and soniqd is stopping on this one" in text
+    assert answer["code"] == "daemon_not_running"
+
+
+def test_workers_of_a_daemon_that_has_died_and_stop(why, enqueue, up):
+    up("mail.send", status=WorkerStatus.STOPPING)
+    up("mail.send", status=WorkerStatus.STOPPING)
+    text, _ = why(enqueue("mail.send"))
+    assert "all 2 workers that could run it are stopping, and soniqd is not running on this host\n-> soniqd -c" in text
+
+
+def test_workers_that_stop_may_be_replaced_or_not(why, enqueue, up, master):
+    """Nobody knows what happens on other hosts: both causes are told."""
+    up("mail.send", status=WorkerStatus.STOPPING)
+    master.answers["status"] = {"state": "running"}
+    text, answer = why(enqueue("mail.send"))
+    host = current_identity().hostname
+    assert "the only worker that could run it is stopping\n" in text
+    assert answer["advice"][0] == "if they are being replaced (reload, restart), their replacements take it in a moment"
+    assert answer["advice"][1].startswith(f"if soniqd is being stopped on {host}, it waits until one is started: ")
 
 
 def test_a_task_that_nobody_knows(why, enqueue, up):

@@ -103,7 +103,7 @@ async def test_status_tells_what_waits_who_leads_and_what_nobody_knows(tmp_path,
         expected = {"hostname": socket.gethostname(), "pid": scheduler["pid"], "slot": "scheduler/1"}
         assert status["leader"] == expected
         text = await daemon.soniqctl("status")
-        assert "! 1 job of unheard wait for a worker that knows this task" in text
+        assert "! 1 job of unheard waits for a worker that knows this task" in text
         assert f"led by {socket.gethostname()} (pid {scheduler['pid']}, scheduler/1 of this daemon)" in text
         [row] = [line.split() for line in text.splitlines() if line.startswith("held")]
         assert row[:3] == ["held", "paused", "3"]

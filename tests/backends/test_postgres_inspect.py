@@ -10,6 +10,7 @@ from soniqd.backends.postgres import inspect
 from soniqd.model import JobId
 from soniqd.queue.ids import new_job_id, new_job_ids
 from tests.support.jobs import new_job
+from tests.support.waiting import eventually
 
 _MANY = 40_000
 
@@ -70,12 +71,7 @@ async def test_listing_the_newest_of_many_jobs_reads_few(postgres, postgres_url)
         before = _rows_read(connection)
         listed = await postgres.list_jobs(JobFilter(limit=10))
         await postgres.close()  # a session tells of its statistics when it ends
-        read = 0
-        for _ in range(100):
-            read = _rows_read(connection) - before
-            if read:
-                break
-            connection.execute("SELECT pg_sleep(0.05)")
+        read = await eventually(lambda: _rows_read(connection) - before)
     assert {job["id"] for job in listed} <= {job.id for job in jobs[-1200:]}
     assert 0 < read < 2500
 

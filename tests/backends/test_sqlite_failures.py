@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from soniqd.backends import JobFilter
 from soniqd.backends.sqlite import SQLiteBackend
 from soniqd.backends.sqlite.failures import translated
+from soniqd.backends.sqlite.threads import Answer, Call, Writer
 from soniqd.backends.sqlite.transaction import Transaction
 from soniqd.errors import ClosedError, ConfigurationError, DatabaseError, DatabaseUnavailableError, SchemaError
 from tests.backends.conformance.builders import claim, done, job, worker
@@ -230,13 +232,22 @@ async def test_a_broken_migration_leaves_nothing_behind(path: Path, monkeypatch:
     await backend.close()
 
 
-async def test_a_cancelled_call_that_has_not_begun_is_left_undone(backend: SQLiteBackend, path: Path) -> None:
+async def test_a_cancelled_call_that_has_not_begun_is_left_undone(
+    backend: SQLiteBackend, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, serve = threading.Event(), Writer._serve
+
+    def serve_and_say(writer: Writer, batch: Sequence[Call[Transaction]]) -> list[Answer]:
+        begun.set()
+        return serve(writer, batch)
+
+    monkeypatch.setattr(Writer, "_serve", serve_and_say)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     first = asyncio.ensure_future(backend.enqueue([job(queue="first")]))
-    await asyncio.sleep(0)
+    assert await asyncio.to_thread(begun.wait, 10)  # with the first call in its hands, for which it needs the lock
     second = asyncio.ensure_future(backend.enqueue([job(queue="second")]))
-    await asyncio.sleep(0.05)  # the writer waits for the lock with the first call in its hands
+    await asyncio.sleep(0)
     second.cancel()
     other.execute("COMMIT")
     other.close()

@@ -7,6 +7,7 @@ import json
 import re
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from soniqd.backends.sqlite.connection import OLDEST_SQLITE
 from soniqd.backends.sqlite.statements import migrations, statements
 from soniqd.backends.sqlite.transaction import Transaction
 from tests.backends.conformance.builders import claim, done, job, worker
+from tests.support.waiting import eventually
 
 PACKAGE = Path(soniqd.backends.sqlite.__file__).parent
 
@@ -209,7 +211,12 @@ async def test_pruning_lets_others_write_in_between(backend: SQLiteBackend) -> N
     await backend.enqueue([job() for _ in range(1200)])
     claimer = await worker(backend)
     await backend.complete([done(one, ttl_s=0.001) for one in await claim(backend, claimer, limit=1200)])
-    await asyncio.sleep(0.01)
+    completed = await backend.now()
+
+    async def expired() -> bool:
+        return await backend.now() - completed > timedelta(milliseconds=2)
+
+    await eventually(expired)
     pruning = asyncio.create_task(backend.prune())
     other = asyncio.create_task(backend.enqueue([job()]))
     await asyncio.wait([pruning, other], return_when=asyncio.FIRST_COMPLETED)

@@ -181,8 +181,8 @@ async def test_signals_that_mean_nothing_here_do_not_end_the_master(tmp_path):
 
 
 async def test_a_second_hang_up_during_a_reload_applies_the_newest_code(tmp_path):
-    slow_import = "import time\ntime.sleep(2)\n"
-    out = tmp_path / "out"
+    out, go = tmp_path / "out", tmp_path / "go"
+    slow_import = f"import os, time\nwhile not os.path.exists({str(go)!r}):\n    time.sleep(0.01)\n"
     async with Daemon(tmp_path, jobs=VERSIONED.format(version="one")) as daemon:
         daemon.write_jobs(slow_import + VERSIONED.format(version="two"))
         daemon.signal(signal.SIGHUP)
@@ -190,6 +190,7 @@ async def test_a_second_hang_up_during_a_reload_applies_the_newest_code(tmp_path
         daemon.write_jobs(VERSIONED.format(version="three"))
         daemon.signal(signal.SIGHUP)
         await daemon.log_event("reload_failed")
+        go.touch()
         await daemon.log_event("reload_done", generation=3)
         await daemon.soniqctl("enqueue", "version", "--args", json.dumps({"path": str(out)}))
         await daemon.eventually(lambda: lines(out) == ["start three", "end three"])

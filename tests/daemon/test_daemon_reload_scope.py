@@ -305,13 +305,17 @@ async def test_a_rehearsal_of_a_configuration_with_problems_names_each(tmp_path)
 
 async def test_code_that_changes_while_it_is_imported_counts_as_changed_the_next_time(tmp_path):
     """A deploy that is still copying when the reload begins must not leave old code behind for good."""
-    begun = tmp_path / "begun"
-    slow = f"import pathlib, time\npathlib.Path({str(begun)!r}).touch()\ntime.sleep(1)\n" + JOBS
+    begun, copied = tmp_path / "begun", tmp_path / "copied"
+    slow = (
+        f"import pathlib, time\npathlib.Path({str(begun)!r}).touch()\n"
+        f"while not pathlib.Path({str(copied)!r}).exists():\n    time.sleep(0.01)\n"
+    ) + JOBS
     async with Daemon(tmp_path) as daemon:
         daemon.write_jobs(slow)
         reload = asyncio.create_task(daemon.soniqctl("reload"))
         await daemon.eventually(begun.exists)
         daemon.write_jobs(slow)
+        copied.touch()
         await reload
         answer = await daemon.soniqctl_json("reload")
         assert answer["replaced"] == 2

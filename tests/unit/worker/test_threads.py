@@ -68,12 +68,13 @@ async def test_closing_ends_idle_threads():
 
 def test_a_thread_that_never_ends_does_not_keep_the_interpreter():
     program = """
-import asyncio, time
+import asyncio, threading, time
 from soniqd.worker.threads import HandlerThreads
 
 async def main():
-    task = asyncio.create_task(HandlerThreads(1).run(lambda: time.sleep(3600)))
-    await asyncio.sleep(0.1)
+    begun = threading.Event()
+    task = asyncio.create_task(HandlerThreads(1).run(lambda: (begun.set(), time.sleep(3600))))
+    await asyncio.to_thread(begun.wait)
     task.cancel()
 
 asyncio.run(main())

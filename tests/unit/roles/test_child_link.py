@@ -1,5 +1,6 @@
 import asyncio
 import json
+import select
 import socket
 from typing import Any
 
@@ -37,6 +38,10 @@ class Heard:
             pass
         return [json.loads(line) for line in data.splitlines()]
 
+    def has_read(self) -> bool:
+        """Whether the child has taken what the master has sent."""
+        return not select.select([self.link._sock], [], [], 0)[0]
+
     def fill(self) -> None:
         """Send until the socket takes no more."""
         while not self.link._unsent:
@@ -55,7 +60,7 @@ async def test_messages_arrive_one_by_one_however_they_are_cut(heard):
     lines = wire.encode(wire.Wake()) + wire.encode(wire.Drain(1.5))
     for cut in (lines[:5], lines[5:40], lines[40:]):
         heard.master.send(cut)
-        await asyncio.sleep(0)
+        await eventually(heard.has_read)
     await eventually(lambda: len(heard.messages) == 2)
     assert heard.messages == [wire.Wake(), wire.Drain(1.5)]
 

@@ -41,6 +41,7 @@ from soniqd.model import (
     WorkerStatus,
 )
 from soniqd.model.limits import ServerLimits
+from soniqd.model.wear import TableWear
 
 if TYPE_CHECKING:
     from soniqd.model.checkup import Checkup
@@ -185,6 +186,15 @@ class WorkerStore(Protocol):
 
     async def prune(self, *, limit: int = 10_000) -> PruneReport:
         """Delete a bounded number of expired history rows, old stopped workers and old ticks."""
+
+    async def wear(self) -> TableWear | None:
+        """Look at the dead rows of the table of jobs; None where nobody has to remove them."""
+
+    async def vacuum(self) -> bool:
+        """Remove the dead rows of the table of jobs, in nobody's way; False: somebody else is at it.
+
+        It may take minutes, holds a connection for that long, and ends soon after it is cancelled.
+        """
 
 
 class InsightStore(Protocol):

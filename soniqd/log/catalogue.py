@@ -86,6 +86,16 @@ LISTENER_DEAF = Event(
     WARNING,
     "what the database tells does not arrive (a pooler in transaction mode?): looking for jobs every second instead",
 )
+VACUUMED = Event("vacuumed", DEBUG, "removed {removed} dead rows of jobs in {took_s:.2f} s, {left} are left")
+VACUUM_FAILED = Event(
+    "vacuum_failed", WARNING, "{error}; autovacuum goes on, and this is tried again in a minute, said once"
+)
+VACUUM_NOT_PERMITTED = Event(
+    "vacuum_not_permitted",
+    WARNING,
+    "soniqd may not vacuum the table of jobs, which has {dead_rows} dead rows: autovacuum alone removes them, once a "
+    "minute, and claims get slower until then; grant the role that owns soniq_jobs to soniqd's role; said once",
+)
 
 # schedules (scheduler/)
 SCHEDULER_LEADS = Event("scheduler_leads", INFO, "this scheduler leads now: it fires what is due")

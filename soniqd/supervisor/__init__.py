@@ -15,7 +15,7 @@ It imports no job code and no worker code. Its parts:
 ``oom``         whether the kernel killed it for want of memory
 ``stacks``      what a living child does just now
 ``reaper``      child subreaper, pidfds, exits
-``ledger``      duties towards the database: heartbeats, releases, sweep, pruning
+``ledger``      duties towards the database: heartbeats, releases, sweep, pruning, dead rows
 ``leftovers``   workers of other masters of this host: the dead ones' jobs, the living ones' end
 ``waker``       the host's one subscription; wakes one worker per piece of work; promotes what is due
 ``reloading``   reloads: which settings a generation has, how an attempt ended; rehearsals

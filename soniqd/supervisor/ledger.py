@@ -2,8 +2,9 @@
 
 *Heartbeats* for all ready workers in one statement; *releases* of the jobs of dead incarnations, remembered until they
 are written; *leftovers* of other masters on this host, settled at the start and whenever one of their processes ends
-(leftovers.py); the *sweep* for workers of lost hosts; *pruning*. Each duty runs in its own turn, so that a slow one
-delays no release. A duty that finds the database away says so once, and all of them go on when it is back.
+(leftovers.py); the *sweep* for workers of lost hosts; *pruning*; *dead rows*, removed where many jobs end. Each duty
+runs in its own turn, so that a slow one delays no release. A duty that finds the database away says so once, and all of
+them go on when it is back.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from random import random
 from typing import Literal, Self
 
 from soniqd.backends import StorageBackend
+from soniqd.backends.vacuuming import Vacuuming
 from soniqd.control.identity import current_identity
 from soniqd.errors import DatabaseUnavailableError, SchemaError, SoniqError
 from soniqd.log import catalogue, emit
@@ -24,6 +26,7 @@ from soniqd.log.redact import redact
 from soniqd.model import JobId, WorkerId
 from soniqd.policy.pruning import PRUNE_BATCH, next_prune_s
 from soniqd.policy.sweep import BeatRecord
+from soniqd.policy.vacuuming import LOOK_EVERY_S
 from soniqd.settings.daemon import DaemonSettings
 from soniqd.supervisor.leftovers import ForeignWorkers
 
@@ -73,7 +76,10 @@ class LedgerHandover:
 
 
 class Ledger:
-    """``living`` tells the ready workers; ``on_disowned`` hears of those that another host has declared lost."""
+    """``living`` tells the ready workers; ``on_disowned`` hears of those that another host has declared lost.
+
+    ``ended`` counts the jobs that have ended here.
+    """
 
     def __init__(
         self,
@@ -82,12 +88,14 @@ class Ledger:
         *,
         living: Callable[[], list[WorkerId]],
         on_disowned: Callable[[WorkerId], None],
+        ended: Callable[[], int],
     ) -> None:
         self._backend = backend
         self._times = times
         self._beats = BeatRecord(times.heartbeat_interval_s)
         self._living = living
         self._on_disowned = on_disowned
+        self._vacuuming = Vacuuming(backend, ended=ended)
         self._releases: dict[WorkerId, PendingRelease] = {}
         self._release_asked = asyncio.Event()
         self._all_released = asyncio.Event()
@@ -143,6 +151,7 @@ class Ledger:
             "settle leftovers": (self._settle_leftovers, self._leftovers_asked),
             "sweep": (self._sweep, None),
             "prune": (self._prune, self._prune_asked),
+            "look at dead rows": (self._vacuum, None),
         }
         self._tasks = [asyncio.create_task(self._repeat(name, *duty)) for name, duty in duties.items()]
 
@@ -310,6 +319,13 @@ class Ledger:
         report = await self._backend.prune(limit=PRUNE_BATCH)
         self._note_up()
         return next_prune_s(report.history, report.workers, report.ticks, took_s=time.monotonic() - began_s)
+
+    async def _vacuum(self) -> float:
+        if self._vacuuming.wants_look:
+            await self._reach()
+            await self._vacuuming.look()
+            self._note_up()
+        return LOOK_EVERY_S
 
 
 async def _pause(pause_s: float | None, asked: asyncio.Event | None) -> None:

@@ -42,7 +42,7 @@ from soniqd.supervisor.ring import Ring
 from soniqd.supervisor.service import Service, service_facts
 from soniqd.supervisor.tap import Tap
 from soniqd.supervisor.waker import Waker
-from soniqd.supervisor.workforce import living_workers, sleepers
+from soniqd.supervisor.workforce import jobs_ended, living_workers, sleepers
 from soniqd.version import __version__
 
 _LAST_RELEASES_S = 3.0
@@ -109,6 +109,7 @@ class Master:
             LedgerTimes.of(settings),
             living=lambda: living_workers(self.supervision.roster, self.processes),
             on_disowned=self._disowned,
+            ended=lambda: jobs_ended(self.processes),
         )
         self.waker = Waker(
             self.backend, sleepers=lambda: sleepers(self.supervision.roster, self.processes), wake=self._wake

@@ -24,6 +24,11 @@ def sleepers(roster: Roster, processes: Mapping[str, ChildProcess]) -> list[Slee
     ]
 
 
+def jobs_ended(processes: Mapping[str, ChildProcess]) -> int:
+    """Count what the children have run; less when one is gone."""
+    return sum(child.state.done + child.state.failed for child in processes.values())
+
+
 def _workers_in(roster: Roster, processes: Mapping[str, ChildProcess], *states: ChildState) -> Iterator[ChildProcess]:
     for child in roster.children.values():
         process = processes.get(child.worker_id)

@@ -1,8 +1,9 @@
 """The surroundings of a worker that no master supervises: ``soniqctl worker`` and ``Soniq.run_worker``.
 
 What the master does for its children is done here for one worker: heartbeats (from a thread, see heartbeat.py),
-wake-ups, the sweep of lost workers, pruning, and signals. SIGTERM and SIGINT drain; a second one drains at once. A
-worker that was swept though it lives, because it was stopped or cut off for too long, goes on as a new incarnation.
+wake-ups, the sweep of lost workers, pruning, vacuum, and signals. SIGTERM and SIGINT drain; a second one drains at
+once. A worker that was swept though it lives, because it was stopped or cut off for too long, goes on as a new
+incarnation.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from soniqd.backends import StorageBackend, WakeUps
+from soniqd.backends.vacuuming import Vacuuming
 from soniqd.errors import DatabaseError
 from soniqd.log import catalogue, emit
 from soniqd.log.redact import redact
 from soniqd.model import WorkerId
 from soniqd.policy.pruning import PRUNE_BATCH, next_prune_s
+from soniqd.policy.vacuuming import LOOK_EVERY_S
 from soniqd.worker.heartbeat import Heartbeat
 from soniqd.worker.worker import Worker
 
@@ -83,7 +86,7 @@ class _Surroundings:
         self._tell_ready, worker.on_ready = worker.on_ready, self._on_ready
 
     def duties(self, stop: asyncio.Event | None) -> list[Coroutine[Any, Any, None]]:
-        duties = [self._listen(), self._sweep(), self._watch_heartbeat()]
+        duties = [self._listen(), self._sweep(), self._vacuum(), self._watch_heartbeat()]
         if stop is not None:
             duties.append(self._obey(stop))
         return duties
@@ -174,6 +177,20 @@ class _Surroundings:
             report = await self._backend.prune(limit=PRUNE_BATCH)
             rest_s = next_prune_s(report.history, report.workers, report.ticks, took_s=time.monotonic() - began_s)
             await asyncio.sleep(rest_s or 0.0)
+
+    async def _vacuum(self) -> None:
+        """Remove dead rows where many jobs end."""
+        await self._ready.wait()
+        vacuuming = Vacuuming(self._backend, ended=self._jobs_ended)
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            with _tolerated(self._worker, "look at dead rows"):
+                if vacuuming.wants_look:
+                    await vacuuming.look()
+
+    def _jobs_ended(self) -> int:
+        state = self._worker.state()
+        return state.done + state.failed
 
     async def _sweep_once(self) -> None:
         report = await self._backend.sweep(

@@ -110,6 +110,12 @@ class MemoryWorkers:
             ticks=_drop(state.ticks, old[:limit]),
         )
 
+    async def wear(self) -> None:
+        """Nothing dies here."""
+
+    async def vacuum(self) -> bool:
+        return True
+
     def _not_stopped(self) -> list[StoredWorker]:
         return [worker for worker in self._state.workers.values() if worker.status is not WorkerStatus.STOPPED]
 

@@ -17,6 +17,7 @@ from soniqd.backends.postgres.outcome import PostgresOutcome
 from soniqd.backends.postgres.schedules import PostgresSchedules
 from soniqd.backends.postgres.statements import SQL
 from soniqd.backends.postgres.target import parse_target
+from soniqd.backends.postgres.vacuum import PostgresVacuum
 from soniqd.backends.postgres.wakeups import PostgresWakeUps
 from soniqd.backends.protocol import Leadership, WakeUps
 from soniqd.backends.values import Capabilities, MigrationStatus
@@ -33,6 +34,7 @@ class PostgresBackend(
     PostgresInsight,
     PostgresDeadLetters,
     PostgresSchedules,
+    PostgresVacuum,
 ):
     """Jobs in PostgreSQL. It connects when it is first used, at the latest; ``open`` only says early what is wrong."""
 

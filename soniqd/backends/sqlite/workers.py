@@ -76,6 +76,12 @@ class SQLiteWorkers:
                 break
         return total
 
+    async def wear(self) -> None:
+        """A deleted row's place is used again as soon as nobody reads it."""
+
+    async def vacuum(self) -> bool:
+        return True
+
     async def _find_workers(self, where: Mapping[str, Any]) -> list[WorkerRecord]:
         parameters = {"now": self._access.now(), **where}
         found = await self._access.read(lambda db: mappings(db, "workers", parameters))

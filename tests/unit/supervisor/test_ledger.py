@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -19,6 +20,8 @@ from soniqd.backends.memory import MemoryBackend
 from soniqd.control.identity import current_identity, group_members
 from soniqd.errors import DatabaseError, DatabaseUnavailableError, SchemaError
 from soniqd.model import Done, JobId, NewJob, ProcessIdentity, WorkerId, WorkerRecord
+from soniqd.model.wear import TableWear
+from soniqd.policy.vacuuming import ENDED_FROM
 from soniqd.supervisor.ledger import Ledger, LedgerTimes, PendingRelease
 from tests.support.processes import Process, find_process
 from tests.support.waiting import eventually
@@ -74,7 +77,14 @@ class Host:
         self.backend = Flaky()
         self.living: list[WorkerId] = []
         self.disowned: list[WorkerId] = []
-        self.ledger = Ledger(self.backend, TIMES, living=lambda: list(self.living), on_disowned=self.disowned.append)
+        self.ended = 0
+        self.ledger = Ledger(
+            self.backend,
+            TIMES,
+            living=lambda: list(self.living),
+            on_disowned=self.disowned.append,
+            ended=lambda: self.ended,
+        )
 
     async def worker(
         self, *, pid: int | None = None, start_ticks: int = 1, alive: bool = True, master: Process | None = None
@@ -331,6 +341,49 @@ async def test_each_sweep_is_followed_by_a_deletion(host, monkeypatch):
     monkeypatch.setattr("soniqd.policy.sweep.RECONNECT_S", 0.0)
     host.ledger.start()
     await eventually(lambda: len(pruned) > 2)
+
+
+async def test_dead_rows_are_looked_at_when_jobs_have_ended_and_only_then(host, monkeypatch):
+    monkeypatch.setattr("soniqd.supervisor.ledger.LOOK_EVERY_S", 0.001)
+    looks, hearts = [], host.backend.heartbeats
+
+    async def wear() -> TableWear:
+        looks.append(host.ended)
+        return TableWear(0, 0, 0, None, 10, 10)
+
+    monkeypatch.setattr(host.backend, "wear", wear)
+    host.living.append(WorkerId(str(uuid.uuid4())))
+    host.ledger.start()
+    await eventually(lambda: len(hearts) > 3)
+    assert looks == []
+    host.ended = ENDED_FROM
+    await eventually(lambda: looks)
+    begun = len(hearts)
+    await eventually(lambda: len(hearts) > begun + 3)
+    assert looks == [ENDED_FROM]
+
+
+async def test_a_vacuum_under_way_ends_with_the_duties(host, monkeypatch):
+    monkeypatch.setattr("soniqd.supervisor.ledger.LOOK_EVERY_S", 0.001)
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def wear() -> TableWear:
+        return TableWear(0, 1_000_000, 0, None, 10, 10)
+
+    async def vacuum() -> bool:
+        begun.set()
+        try:
+            return await asyncio.Future()
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(host.backend, "wear", wear)
+    monkeypatch.setattr(host.backend, "vacuum", vacuum)
+    host.ended = ENDED_FROM
+    host.ledger.start()
+    await asyncio.wait_for(begun.wait(), 10)
+    await asyncio.wait_for(host.ledger.finish(0.1), 10)
+    assert ended.is_set()
 
 
 # -- what is told of the database

@@ -265,6 +265,26 @@ async def test_a_lone_worker_deletes_batch_by_batch_what_nobody_needs(rig: Rig, 
     await asyncio.wait_for(task, 5)
 
 
+async def test_a_lone_worker_looks_at_dead_rows_where_jobs_end(rig: Rig, monkeypatch):
+    monkeypatch.setattr("soniqd.worker.standalone.LOOK_EVERY_S", 0.001)
+    monkeypatch.setattr("soniqd.policy.vacuuming.ENDED_FROM", 3)
+    looked = asyncio.Event()
+
+    async def wear() -> None:
+        looked.set()
+
+    monkeypatch.setattr(rig.memory, "wear", wear)
+    stop = asyncio.Event()
+    rig.task(work)
+    task = stand_alone(rig, rig.worker(), stop=stop)
+    for _ in range(3):
+        assert not looked.is_set()
+        await rig.enqueue("work")
+    await asyncio.wait_for(looked.wait(), 10)
+    stop.set()
+    await asyncio.wait_for(task, 5)
+
+
 def test_incarnations_are_new_ids():
     assert record().id != record().id
     assert str(uuid.UUID(WorkerId(record().id)))

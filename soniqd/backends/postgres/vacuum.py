@@ -1,0 +1,53 @@
+"""Removing dead rows between autovacuum's looks; when that is worth it, :mod:`soniqd.policy.vacuuming` decides.
+
+The options keep it out of everybody's way: ``SKIP_LOCKED`` does not wait for a lock (a vacuum of another host has it,
+or autovacuum, or a migration), ``TRUNCATE false`` takes none that a claim would wait for. ``INDEX_CLEANUP`` is on,
+since entries that claims walk over are what it is for, and by default they stay where few pages have dead rows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from psycopg import errors
+from psycopg.errors import Diagnostic
+
+from soniqd.backends.postgres.database import Database
+from soniqd.backends.postgres.deadline import shut
+from soniqd.backends.postgres.failure import translated
+from soniqd.backends.postgres.statements import SQL
+from soniqd.model.wear import TableWear
+
+_VACUUM = b"VACUUM (SKIP_LOCKED, TRUNCATE false, INDEX_CLEANUP on, PARALLEL 0) soniq_jobs"
+_LONGEST_S = 600.0
+_GRACE_S = 5.0
+
+
+class PostgresVacuum:
+    """The protocol's ``wear`` and ``vacuum``."""
+
+    _database: Database
+
+    async def wear(self) -> TableWear | None:
+        rows = await self._database.fetch(SQL["wear"], {}, rows="dict", repeat=True)
+        return TableWear(**rows[0]) if rows else None
+
+    async def vacuum(self) -> bool:
+        said: list[str | None] = []
+
+        def hear(notice: Diagnostic) -> None:
+            said.append(notice.sqlstate)  # read now: the notice is gone afterwards
+
+        loop = asyncio.get_running_loop()
+        async with self._database.lend() as connection:
+            connection.add_notice_handler(hear)
+            deadline = loop.call_later(_LONGEST_S + _GRACE_S, shut, connection)
+            try:
+                with translated("vacuum the table of jobs"):
+                    if self._database.keeps_sessions:
+                        await connection.execute(f"SET statement_timeout = {round(_LONGEST_S * 1000)}".encode())
+                    await connection.execute(_VACUUM, prepare=False)
+            finally:
+                deadline.cancel()
+                connection.remove_notice_handler(hear)
+        return errors.LockNotAvailable.sqlstate not in said

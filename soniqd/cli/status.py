@@ -6,6 +6,7 @@ import contextlib
 import json
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -164,22 +165,14 @@ def _row(child: dict[str, Any]) -> tuple[object, ...]:
 
 def _complaints(answer: dict[str, Any]) -> list[tuple[str, Tone]]:
     """Say first what an operator has to know."""
-    found: list[tuple[str, Tone]] = []
-    if problem := answer.get("database_problem"):
-        found.append((f"! nothing is claimed: {problem}", "bad"))
-    elif answer["database"] == "connecting":
-        found.append(("the daemon is connecting to the database", "warn"))
-    elif answer["database"] != "up":
-        found.append((f"! the database is {answer['database']}: nothing is claimed until it is back", "bad"))
-    if problem := (answer.get("connections") or {}).get("problem"):
-        found.append((f"! the database server may run out of connections: {problem}", "bad"))
-    if answer.get("hears_wake_ups") is False and answer["database"] == "up":
-        found.append(("! what the database tells does not arrive, jobs start later: soniqctl doctor", "warn"))
+    found = [*_about_database(answer)]
+    if lack := answer.get("descriptors_short"):
+        found.append((_files(lack["limit"], lack["enough"], answer["pid"]), "bad"))
     failure = (answer.get("last_reload") or {}).get("error")
     if failure:
         found.append((f"! the last reload failed, generation {answer['generation']} goes on: {failure}", "bad"))
     for child in answer["children"]:
-        if child["state"] in _UNHEALTHY and answer["state"] not in _LEAVING:
+        if child["state"] in _UNHEALTHY and answer["state"] not in _LEAVING and not (lack and _not_started(child)):
             exits = f", last exit: {child['last_exit']}" if child.get("last_exit") else ""
             found.append((f"! {child['slot']} is {child['state']}{exits}", "bad"))
     found.extend(
@@ -191,6 +184,31 @@ def _complaints(answer: dict[str, Any]) -> list[tuple[str, Tone]]:
     if pending := answer.get("pending_releases"):
         found.append((f"! jobs of {count(pending, 'dead worker')} wait for the database to be requeued", "warn"))
     return found
+
+
+def _about_database(answer: dict[str, Any]) -> Iterator[tuple[str, Tone]]:
+    if problem := answer.get("database_problem"):
+        yield f"! nothing is claimed: {problem}", "bad"
+    elif answer["database"] == "connecting":
+        yield "the daemon is connecting to the database", "warn"
+    elif answer["database"] != "up":
+        yield f"! the database is {answer['database']}: nothing is claimed until it is back", "bad"
+    if problem := (answer.get("connections") or {}).get("problem"):
+        yield f"! the database server may run out of connections: {problem}", "bad"
+    if answer.get("hears_wake_ups") is False and answer["database"] == "up":
+        yield "! what the database tells does not arrive, jobs start later: soniqctl doctor", "warn"
+
+
+def _not_started(child: dict[str, Any]) -> bool:
+    return str(child.get("last_exit")).startswith("not started")
+
+
+def _files(limit: int, enough: int, pid: int) -> str:
+    return (
+        f"! soniqd has no file descriptors left for its processes, it may have {limit}: allow it {enough}, now by "
+        f"prlimit --pid {pid} --nofile={enough}:{enough} (as root), for good by LimitNOFILE= of its systemd unit, "
+        "--ulimit nofile= of its container, or ulimit -n where it is started"
+    )
 
 
 def _unclaimable(names: dict[str, int]) -> list[str]:

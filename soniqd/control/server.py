@@ -2,7 +2,8 @@
 
 Each client is served by a task of its own, one request at a time. None of them can hold the master up: who has sent no
 complete request, or taken no response, within its deadline is dropped; there are only so many clients; a line has a
-longest length; and who may not control the daemon is told so before a byte of his is read.
+longest length; and who may not control the daemon is told so before a byte of his is read. A daemon that may open no
+more files still answers one client at a time (:class:`~soniqd.control.spare.SpareDescriptor`).
 
 An answer may be a :class:`~soniqd.control.stream.Stream`: it goes on until it ends, the client leaves or says anything
 more, or takes nothing for too long. There are fewer streams than clients, so that followers leave room for commands.
@@ -26,6 +27,7 @@ from soniqd.control.listening import Listener, listen
 from soniqd.control.message import Failed, Request, Response, Succeeded
 from soniqd.control.peer import Peer
 from soniqd.control.shortage import shortage
+from soniqd.control.spare import SpareDescriptor
 from soniqd.control.stream import Stream
 from soniqd.errors import ControlError, SoniqError
 from soniqd.log import catalogue, emit
@@ -87,6 +89,7 @@ class ControlServer:
         self._clients: set[asyncio.Task[None]] = set()
         self._conversations: set[Conversation] = set()
         self._answering: set[asyncio.Task[None]] = set()
+        self._spare = SpareDescriptor()
 
     @property
     def path(self) -> Path:
@@ -103,6 +106,7 @@ class ControlServer:
             self._listener = Listener.inherited(self._inherited, self._path, group=self._group)
         else:
             self._listener = await listen(self._path, group=self._group)
+        self._spare.take_up()
         self._accepting = asyncio.create_task(self._accept(self._listener), name="control: accept")
 
     def hand_over(self, *, answered_later: str) -> OpenSocket:
@@ -144,12 +148,13 @@ class ControlServer:
         if self._answering:
             await asyncio.wait(self._answering, timeout=self._limits.close_timeout_s)
         await _cancelled(self._clients)
+        self._spare.close()
 
     async def _accept(self, listener: Listener) -> None:
         while True:
             try:
                 await readable(listener.accepting)
-                connection, _ = listener.accepting.accept()
+                connection = self._spare.accept(listener.accepting)
             except BlockingIOError:  # who wanted to connect has left again
                 continue
             except OSError as error:
@@ -163,6 +168,7 @@ class ControlServer:
         self._conversations.add(conversation)
         self._clients.add(task)
         task.add_done_callback(self._clients.discard)
+        task.add_done_callback(lambda _: self._spare.take_up())
 
     async def _serve(self, conversation: Conversation, gid: int, answer: Response | None) -> None:
         connection = conversation.connection

@@ -91,11 +91,13 @@ class ExitCause:
     """How a process ended: exactly one of an exit code and a signal number; both None if nobody knows.
 
     ``out_of_memory``: the kernel counted a process that it killed for want of memory when this one was killed.
+    ``not_started``: why there never was a process.
     """
 
     code: int | None = None
     signal: int | None = None
     out_of_memory: bool = False
+    not_started: str = ""
 
     @property
     def clean(self) -> bool:
@@ -107,4 +109,6 @@ class ExitCause:
             name = _SIGNAL_NAMES.get(self.signal)
             words = f"signal {self.signal} ({name})" if name else f"signal {self.signal}"
             return f"{words}, out of memory" if self.out_of_memory else words
+        if self.not_started:
+            return f"not started: {self.not_started}"
         return "unknown" if self.code is None else f"exit code {self.code}"

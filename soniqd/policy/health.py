@@ -108,7 +108,7 @@ def _wanted(daemon: DaemonHealth) -> list[GroupHealth]:
 def _not_alive(group: GroupHealth) -> Complaint | None:
     up = _up(group)
     if not up:
-        exits = f", the last one ended with {group.last_exit}" if group.last_exit else ""
+        exits = f", last exit: {group.last_exit}" if group.last_exit else ""
         return Complaint("group_down", f"no process of {group.name} is up{exits}", group.name)
     limit_s = (group.hang_timeout_s or UNWATCHED_STILL_S) + STILL_GRACE_S
     still_s = min(child.still_s for child in up)

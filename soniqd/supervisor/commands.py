@@ -13,6 +13,7 @@ from soniqd.errors import ControlError
 from soniqd.policy.supervision.roster import Child, ChildState, Place
 from soniqd.settings.problems import did_you_mean
 from soniqd.supervisor.child import ChildProcess
+from soniqd.supervisor.descriptors import descriptor_shortage
 from soniqd.supervisor.following import Following
 from soniqd.supervisor.groups import Groups
 from soniqd.supervisor.insight import Insight, in_flight_of, looked_ago_s, work_of
@@ -84,6 +85,7 @@ class Commands:
             **self._insight.backlog(),
             "children": self._children(),
             "groups": self._groups(),
+            "descriptors_short": self._descriptors_short(),
             "pending_releases": master.ledger.pending_releases,
             "connections": master.budget.state(),
             "hears_wake_ups": master.waker.hears,
@@ -182,6 +184,12 @@ class Commands:
             **work_of(process),
             "last_exit": str(place.last_exit) if place and place.last_exit else None,
         }
+
+    def _descriptors_short(self) -> dict[str, int] | None:
+        places = self._master.supervision.roster.places.values()
+        waiting = [place.last_exit for place in places if place.current is None]
+        found = descriptor_shortage(waiting, children=len(places))
+        return None if found is None else asdict(found)
 
     def _groups(self) -> list[dict[str, Any]]:
         roster = self._master.supervision.roster

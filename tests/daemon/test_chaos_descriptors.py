@@ -23,9 +23,24 @@ async def test_a_child_that_cannot_be_made_for_want_of_descriptors_is_made_later
         mark = daemon.log.mark()
         os.kill(worker, signal.SIGKILL)
         await daemon.log_event("fork_failed", since=mark)
+        text = await daemon.soniqctl("status")
+        assert f"! soniqd has no file descriptors left for its processes, it may have {few}: allow it " in text
+        assert "not started: Too many open files" in text
+        assert "unknown" not in text
         resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (hard, hard))
         await daemon.log_event("child_ready", since=mark, slot="default/1")
+        assert (await daemon.status())["descriptors_short"] is None
         assert "Traceback" not in daemon.log.path.read_text()
+
+
+async def test_a_master_without_any_descriptor_left_still_answers_one_client_at_a_time(tmp_path):
+    async with Daemon(tmp_path) as daemon:
+        _, hard = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (descriptors(daemon.pid), hard))
+        for _ in range(3):
+            assert (await daemon.status())["state"] == "running"
+        assert not daemon.log.find("control_accept_failed")
+        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def test_what_needs_more_descriptors_than_there_are_is_refused_with_the_reason_and_works_later(tmp_path):

@@ -211,7 +211,7 @@ async def test_a_group_without_a_worker_is_not_alive_until_it_has_one_again(tmp_
 
             await daemon.eventually(down)
             output = await daemon.soniqctl("health", expect=1)
-            assert output.startswith("no process of default is up, the last one ended with signal 9")
+            assert output.startswith("no process of default is up, last exit: signal 9")
         finally:
             os.kill(fork_server, signal.SIGCONT)
         await daemon.eventually(lambda: _is_ready(daemon))

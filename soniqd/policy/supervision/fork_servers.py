@@ -93,7 +93,8 @@ class ForkServers:
         for child in list(self._roster.children.values()):
             if child.state is ChildState.FORKING and child.spec.generation == event.generation:
                 self._out.append(fx.Forget(child.worker_id))
-                self._life.gone(child, ExitCause(), now_s, reason=f"{child.spec.slot} cannot be forked: {reason}")
+                cause = ExitCause(not_started=reason)
+                self._life.gone(child, cause, now_s, reason=f"{child.spec.slot} cannot be forked: {reason}")
         if self._is_superseded(server):
             del self._roster.fork_servers[event.generation]
             self._out.append(fx.Retire(event.generation))

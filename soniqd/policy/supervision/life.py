@@ -55,7 +55,8 @@ class ChildLife:
             case ev.ForkFailed():
                 fields = {"slot": child.spec.slot, "reason": event.reason}
                 self._out.append(fx.Report(catalogue.FORK_FAILED, fields))
-                self.gone(child, ExitCause(), now_s, reason=f"{child.spec.slot} cannot be forked: {event.reason}")
+                cause = ExitCause(not_started=event.reason)
+                self.gone(child, cause, now_s, reason=f"{child.spec.slot} cannot be forked: {event.reason}")
             case ev.Reported():
                 self._reported(child, now_s)
             case ev.Ready():
@@ -127,7 +128,8 @@ class ChildLife:
     def _report_exit(self, child: Child, cause: ExitCause, *, harmless: bool) -> None:
         fields = {"slot": child.spec.slot, "pid": child.pid, "cause": str(cause), "worker_id": child.worker_id}
         event = catalogue.CHILD_LEFT if harmless else catalogue.CHILD_DIED
-        self._out.append(fx.Report(event, fields))
+        if not cause.not_started:  # that was said when it was tried
+            self._out.append(fx.Report(event, fields))
 
     def _schedule_restart(self, place: Place, child: Child, now_s: float, *, clean: bool, misconfigured: bool) -> None:
         if misconfigured:

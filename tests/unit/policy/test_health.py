@@ -47,7 +47,7 @@ def test_a_daemon_at_work_is_alive_and_ready() -> None:
 def test_a_group_without_a_process_is_neither(children: tuple[ChildHealth, ...]) -> None:
     found = daemon(group(*children, last_exit="signal 9"))
     assert alive(found) == ready(found) == [("group_down", "default")]
-    assert why_not_alive(found)[0].text == "no process of default is up, the last one ended with signal 9"
+    assert why_not_alive(found)[0].text == "no process of default is up, last exit: signal 9"
 
 
 def test_a_group_that_nobody_wants_may_be_empty() -> None:

@@ -37,6 +37,7 @@ async def test_all_jobs_are_run_and_the_worker_ends(app):
 
 async def test_without_any_task_there_is_nothing_to_run_once(app):
     await app.run_worker(run_once=True)
+    assert await app.backend.list_workers(stopped=True) == []
 
 
 async def test_a_job_enqueued_by_a_job_is_run_as_well(app):

@@ -19,6 +19,8 @@ from soniqd.model.wear import TableWear
 LOOK_EVERY_S = 2.0
 """How often to ask whether to look; only while jobs end, or dead rows are left."""
 LONGEST_LOOK_S = 60.0
+COUNTED_AFTER_S = 12.0
+"""A session of the server that has nothing more to do tells within ten seconds how many rows have died."""
 ENDED_FROM = 3_000
 """Jobs that have ended here since the last look: each leaves two dead rows or three."""
 
@@ -61,7 +63,7 @@ class VacuumWatch:
         self._since: int | None = None
 
     def wants_look(self, *, ended: int, now_s: float) -> bool:
-        """Whether enough has happened here since the last look, or something was left then."""
+        """Whether enough has happened here since the last look, or it is time for another one."""
         left = self._look_at_s is not None and now_s >= self._look_at_s
         return left or abs(ended - self._ended) >= ENDED_FROM
 
@@ -91,7 +93,10 @@ class VacuumWatch:
         self._rest_until_s = now_s + LONG_REST_S
 
     def _plan_next_look(self, wear: TableWear, *, idle: bool, now_s: float) -> None:
-        """Where dead rows are left and no job ends any more, look ever more rarely."""
+        """Look once more when all is counted, and while dead rows are left, then ever more rarely."""
         self._pause_s = min(LONGEST_LOOK_S, 2 * self._pause_s) if idle else LOOK_EVERY_S
         is_left = wear.may_vacuum and wear.dead_rows >= max(DEAD_FROM, DEAD_SHARE * wear.live_rows)
-        self._look_at_s = now_s + self._pause_s if is_left else None
+        if is_left:
+            self._look_at_s = now_s + self._pause_s
+        else:
+            self._look_at_s = None if idle else now_s + COUNTED_AFTER_S

@@ -43,6 +43,20 @@ async def test_a_daemon_starts_and_answers_while_its_database_is_down_and_works_
             daemon._end_everything()
 
 
+async def test_dead_rows_are_removed_as_jobs_end(tmp_path, postgres_url, postgres_server):
+    """Autovacuum looks once a minute: at 15,000 jobs a second it met two million dead rows."""
+    name = postgres_url.rpartition("/")[2]
+    postgres_server.execute("ALTER TABLE soniq_jobs SET (autovacuum_enabled = off)", database=name)
+    vacuums = "SELECT vacuum_count FROM pg_stat_user_tables WHERE relname = 'soniq_jobs'"
+    async with (
+        Soniq(database_url=postgres_url, enqueue_validation="none", pool_min_size=1) as app,
+        Daemon(tmp_path, database_url=postgres_url) as daemon,
+    ):
+        await app.enqueue_many("noop", [{}] * 20_000)
+        await daemon.eventually(lambda: postgres_server.execute(vacuums, database=name) > [(0,)], timeout_s=60)
+        assert (await daemon.status())["database"] == "up"
+
+
 async def test_a_database_without_tables_is_reported_and_waited_for(tmp_path, empty_postgres_url):
     daemon = Daemon(tmp_path, database_url=empty_postgres_url)
     daemon.start()

@@ -10,6 +10,7 @@ from itertools import pairwise
 import pytest
 
 from soniqd.errors import SchemaError
+from soniqd.worker.outage import Outage
 from tests.support.waiting import eventually
 from tests.unit.worker.rig import Rig, hang, lost_after, lost_before
 
@@ -79,12 +80,19 @@ async def test_pauses_between_tries_stay_short(rig: Rig):
     assert min(gaps) > 0.015
 
 
-async def test_a_wake_up_ends_a_pause(rig: Rig):
+async def test_a_wake_up_ends_a_pause(rig: Rig, monkeypatch):
+    pausing = asyncio.Event()
+
+    def for_a_minute(outage, outage_s):
+        pausing.set()
+        return 60.0
+
+    monkeypatch.setattr(Outage, "_pause_s", for_a_minute)
     rig.task(work)
-    rig.backend.fault("claim", *[lost_before] * 8)
+    rig.backend.fault("claim", lost_before)
     job_id = await rig.enqueue("work")
     async with rig.running() as worker:
-        await eventually(lambda: rig.backend.count("claim") >= 8)
+        await pausing.wait()
         worker.wake()
         await rig.until(job_id, "done")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,14 +14,38 @@ from soniqd.model import ClaimedJob, Fence, JobId, WorkerId
 def claim_jobs(
     tx: Transaction, worker_id: WorkerId, *, names: Sequence[str] | None, queues: Sequence[str] | None, limit: int
 ) -> list[ClaimedJob]:
-    """Take up to ``limit`` claimable jobs, best first, if the worker is active."""
-    if tx.value("is_active", (worker_id,)) is None:
+    """Take up to ``limit`` claimable jobs, best first, if the worker is active.
+
+    Where all claimable jobs are of one pair, as they mostly are, one statement finds and reads them.
+    """
+    found = tx.run("only_pair", _asked(worker_id, names, queues, limit)).fetchone()
+    if found is None:
         return []
+    if found[0] is not None:
+        rows = json.loads(found[0])
+        _take(tx, worker_id, [row[0] for row in rows])
+        return _claims(rows)
     seqs = _choose(tx, names=names, queues=queues, limit=limit)
-    if not seqs:
-        return []
-    tx.run("take", {"worker_id": worker_id, "now": tx.now, "seqs": as_json(seqs)})
-    return read_claims(tx, seqs)
+    _take(tx, worker_id, seqs)
+    return read_claims(tx, seqs) if seqs else []
+
+
+def _asked(
+    worker_id: WorkerId, names: Sequence[str] | None, queues: Sequence[str] | None, limit: int
+) -> dict[str, object]:
+    return {
+        "worker_id": worker_id,
+        "names": None if names is None else as_json(names),
+        "queues": None if queues is None else as_json(queues),
+        "limit": limit,
+    }
+
+
+def _take(tx: Transaction, worker_id: WorkerId, seqs: Sequence[int]) -> None:
+    if len(seqs) == 1:
+        tx.run("take_one", {"worker_id": worker_id, "now": tx.now, "seq": seqs[0]})
+    elif seqs:
+        tx.run("take", {"worker_id": worker_id, "now": tx.now, "seqs": as_json(seqs)})
 
 
 def _choose(tx: Transaction, *, names: Sequence[str] | None, queues: Sequence[str] | None, limit: int) -> list[int]:
@@ -42,9 +67,11 @@ def _choose(tx: Transaction, *, names: Sequence[str] | None, queues: Sequence[st
 
 def read_claims(tx: Transaction, seqs: Sequence[int]) -> list[ClaimedJob]:
     """Return these jobs as their claimant needs them, best first."""
-    rows = tx.array("taken", (as_json(seqs),))
-    rows.sort(key=_order)
-    return [_claimed(row) for row in rows]
+    return _claims(tx.array("taken", (as_json(seqs),)))
+
+
+def _claims(rows: list[list[Any]]) -> list[ClaimedJob]:
+    return [_claimed(row) for row in sorted(rows, key=_order)]
 
 
 def _order(row: list[Any]) -> tuple[int, int]:

@@ -1,5 +1,26 @@
--- :is_active Whether a worker may claim.
-SELECT 1 FROM soniq_workers WHERE id = ? AND status = 'active'
+-- :only_pair What an active worker claims where all claimable jobs are of one pair; null where there are several pairs.
+WITH first (queue, job_name) AS (
+  SELECT queue, job_name FROM soniq_jobs WHERE status = 'queued' AND scheduled_at IS NULL
+  ORDER BY queue, job_name LIMIT 1
+), last (queue, job_name) AS (
+  SELECT queue, job_name FROM soniq_jobs WHERE status = 'queued' AND scheduled_at IS NULL
+  ORDER BY queue DESC, job_name DESC LIMIT 1
+)
+SELECT CASE
+  WHEN NOT EXISTS (SELECT 1 FROM soniq_workers WHERE id = :worker_id AND status = 'active') THEN '[]'
+  WHEN first.queue <> last.queue OR first.job_name <> last.job_name THEN NULL
+  WHEN EXISTS (SELECT 1 FROM soniq_queues q WHERE q.name = first.queue AND q.paused) THEN '[]'
+  WHEN :queues IS NOT NULL AND first.queue NOT IN (SELECT value FROM json_each(:queues)) THEN '[]'
+  WHEN :names IS NOT NULL AND first.job_name NOT IN (SELECT value FROM json_each(:names)) THEN '[]'
+  ELSE (
+    SELECT json_group_array(json_array(seq, id, :worker_id, claim_no + 1, job_name, args, queue, priority, attempts,
+                                       max_attempts, crashes, CAST(round(due_at * 1000000) AS INTEGER),
+                                       CAST(round(created_at * 1000000) AS INTEGER)))
+    FROM (SELECT * FROM soniq_jobs j
+          WHERE j.queue = first.queue AND j.job_name = first.job_name AND status = 'queued' AND scheduled_at IS NULL
+          ORDER BY priority, seq LIMIT :limit))
+END
+FROM first, last
 
 -- :claimable_heads The best claimable job of each pair of queue and task name, paused queues left out.
 WITH RECURSIVE head (seq) AS (
@@ -28,6 +49,11 @@ SELECT json_group_array(json_array(priority, seq)) FROM (
 UPDATE soniq_jobs
 SET status = 'processing', worker_id = :worker_id, claim_no = claim_no + 1, started_at = :now, updated_at = :now
 WHERE seq IN (SELECT value FROM json_each(:seqs))
+
+-- :take_one The same for one job, without a list to be read.
+UPDATE soniq_jobs
+SET status = 'processing', worker_id = :worker_id, claim_no = claim_no + 1, started_at = :now, updated_at = :now
+WHERE seq = :seq
 
 -- :taken What the handlers of these claims need; times in microseconds, since JSON rounds a REAL.
 SELECT json_group_array(json_array(seq, id, worker_id, claim_no, job_name, args, queue, priority, attempts,

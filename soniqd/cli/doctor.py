@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -28,6 +29,7 @@ _HOLDERS_SHOWN = 5
 def doctor(session: Session) -> None:
     """Examine the database: bloat, vacuum, who holds dead rows, indexes, connections, notifications, the clock.
 
+    Says what is wrong, the worst first, what to do about it, and what it goes by; --json has all that was looked at.
     Changes nothing, and costs no more however much is stored. Exit code 0 if nothing is wrong, 1 if something is.
     A role with pg_monitor sees more. Of an SQLite file the journal, the structure and the disk are examined.
     """
@@ -39,7 +41,7 @@ def doctor(session: Session) -> None:
     else:
         _print_diagnoses(diagnoses)
         print_line("")
-        _print_facts(checkup, need)
+        _print_facts(checkup, need, diagnoses)
     if diagnoses:
         click.get_current_context().exit(1)
 
@@ -62,7 +64,7 @@ def _print_diagnoses(diagnoses: list[Diagnosis]) -> None:
         print_line("nothing is wrong with the database", tone="good")
 
 
-def _print_facts(checkup: Checkup, need: ConnectionNeed | None) -> None:
+def _print_facts(checkup: Checkup, need: ConnectionNeed | None, diagnoses: list[Diagnosis]) -> None:
     fields: list[tuple[str, object]] = [("database", redact(checkup.location)), ("migrations", _migrations(checkup))]
     if checkup.server is not None:
         fields += _server_fields(checkup, checkup.server, need)
@@ -70,10 +72,21 @@ def _print_facts(checkup: Checkup, need: ConnectionNeed | None) -> None:
         fields += _file_fields(checkup.file)
     print_fields(fields)
     if checkup.server is not None:
-        _print_tables(checkup)
-        _print_indexes(checkup)
-        _print_uses(checkup.server)
-        _print_horizon(checkup.server)
+        _print_evidence(checkup, checkup.server, diagnoses)
+
+
+def _print_evidence(checkup: Checkup, server: ServerState, diagnoses: list[Diagnosis]) -> None:
+    """Show what the findings speak of, and no more."""
+    codes = {one.code for one in diagnoses}
+    named = {one.facts.get(key) for one in diagnoses for key in ("table", "index", "name")}
+    if tables := [table for table in checkup.tables if table.name in named]:
+        _print_tables(tables)
+    if indexes := [index for index in checkup.indexes if index.name in named]:
+        _print_indexes(indexes)
+    if codes & {"connections_short", "connections_tight", "connections_nearly_used_up"}:
+        _print_uses(server)
+    if codes & {"horizon_held", "vacuum_behind", "wraparound_near"}:
+        _print_horizon(server)
 
 
 def _migrations(checkup: Checkup) -> str:
@@ -107,13 +120,13 @@ def _file_fields(file: FileState) -> list[tuple[str, object]]:
     ]
 
 
-def _print_tables(checkup: Checkup) -> None:
+def _print_tables(tables: Sequence[TableState]) -> None:
     print_line("")
     rows = [
         (table.name, table.rows, table.dead_rows, size(table.bytes), size(wasted_bytes(table)), _ago(table))
-        for table in checkup.tables
+        for table in tables
     ]
-    print_table(("table", "rows", "dead", "size", "spare", "vacuumed"), rows, empty="no tables of soniqd")
+    print_table(("table", "rows", "dead", "size", "spare", "vacuumed"), rows, empty="")
 
 
 def _ago(table: TableState) -> str:
@@ -122,13 +135,13 @@ def _ago(table: TableState) -> str:
     return "never" if table.vacuumed_ago_s is None else f"{duration(table.vacuumed_ago_s)} ago"
 
 
-def _print_indexes(checkup: Checkup) -> None:
+def _print_indexes(indexes: Sequence[IndexState]) -> None:
     print_line("")
     rows = [
         (index.name, index.table, size(index.bytes), size(wasted_bytes(index)), index.scans, _kind(index))
-        for index in checkup.indexes
+        for index in indexes
     ]
-    print_table(("index", "table", "size", "spare", "reads", "of"), rows, empty="no indexes")
+    print_table(("index", "table", "size", "spare", "reads", "of"), rows, empty="")
 
 
 def _kind(index: IndexState) -> str:

@@ -61,7 +61,7 @@ def _vacuum_behind(facts: Facts) -> Words:
         f"{last}{now}"
     )
     return summary, (
-        "if a transaction holds the horizon (see above or below), end that first: vacuum cannot remove what it may see",
+        "if something holds the horizon (listed below, if so), end that first: vacuum cannot remove what it may see",
         f"otherwise: VACUUM {facts['table']}; and more autovacuum_max_workers if that helps only for a while",
     )
 
@@ -152,7 +152,10 @@ def _slot_idle(facts: Facts) -> Words:
 
 
 def _connections_short(facts: Facts) -> Words:
-    return str(facts["problem"]), ("soniqctl config explain database tells what pool_max_size counts",)
+    return str(facts["problem"]), (
+        "lower processes, concurrency or [database] pool_max_size, or raise max_connections of the server",
+        "soniqctl config schema tells what they count",
+    )
 
 
 def _connections_tight(facts: Facts) -> Words:

@@ -1,4 +1,4 @@
-"""What is wrong with a database, judged from its checkup: findings with their facts, the worst first.
+"""What is wrong with a database, judged from its checkup: findings with their facts, the worst first (ORDER).
 
 Codes are stable: programs branch on them. The command line words them. Bounds are chosen so that a database that works
 as it should has no finding, under load neither: each finding is worth somebody's time.
@@ -37,6 +37,43 @@ UNUSED_FROM = 10_000
 """Rows written to a table before an index on it that nobody has read can be called unused."""
 
 
+ORDER = (
+    # jobs are lost, or are about to be; nothing runs
+    "file_corrupt",
+    "wraparound_near",
+    "file_on_network",
+    "disk_full",
+    "migrations_pending",
+    "not_durable",
+    "connections_short",
+    # every job gets slower
+    "index_missing",
+    "index_invalid",
+    "autovacuum_off",
+    "table_autovacuum_off",
+    # warnings: jobs may be lost, or get slower
+    "commits_not_durable",
+    "slot_idle",
+    "horizon_held",
+    "vacuum_behind",
+    "connections_tight",
+    "connections_nearly_used_up",
+    "notifications_pile_up",
+    "wal_large",
+    "file_not_wal",
+    "table_bloated",
+    "index_bloated",
+    # jobs start later, and what is merely not as it should be
+    "not_listening",
+    "not_woken",
+    "clock_off",
+    "index_unused",
+    "file_mostly_free",
+    "check_unfinished",
+)
+"""By the harm that it does."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that somebody should look at."""
@@ -56,7 +93,7 @@ def examine(checkup: Checkup, *, need: ConnectionNeed | None = None) -> tuple[Fi
         found += _file(checkup.file)
     if abs(checkup.clock_ahead_s) - checkup.round_trip_s > CLOCK_OFF_S:
         found.append(Finding("clock_off", "warning", {"ahead_s": round(checkup.clock_ahead_s, 3)}))
-    return tuple(sorted(found, key=lambda finding: finding.severity != "problem"))
+    return tuple(sorted(found, key=lambda finding: ORDER.index(finding.code)))
 
 
 def dead_too_many(table: TableState) -> bool:

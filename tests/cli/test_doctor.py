@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
 import sqlite3
 
+import click
 import psycopg
 import pytest
 from click.testing import CliRunner
 
+from soniqd.cli import explanations, findings
 from soniqd.cli.findings import WORDS, word
 from soniqd.cli.soniqctl import main
 from soniqd.policy import doctor as policy
@@ -29,9 +33,18 @@ HOLDER = {
 
 def test_every_finding_has_words():
     source = policy.__loader__.get_source(policy.__name__)  # type: ignore[union-attr]
-    import re
+    assert set(re.findall(r'Finding\(\s*"(\w+)"', source)) == set(WORDS) == set(policy.ORDER)
 
-    assert set(re.findall(r'Finding\(\s*"(\w+)"', source)) == set(WORDS)
+
+def test_advice_names_only_commands_that_there_are():
+    source = inspect.getsource(findings) + inspect.getsource(explanations)
+    said = set(re.findall(r"soniqctl ([a-z-]+)(?: ([a-z]+))?", source))
+    assert len(said) > 10
+    for name, inner in said:
+        command = main.get_command(click.Context(main), name)
+        assert command is not None, f"soniqctl {name}"
+        if isinstance(command, click.Group):
+            assert inner in command.commands, f"soniqctl {name} {inner}"
 
 
 def test_who_holds_the_horizon_is_said_with_what_ends_it():
@@ -92,8 +105,22 @@ def test_a_server_is_shown(postgres_url):
     assert result.exit_code == 1, result.output  # the server of the tests writes nothing durably
     assert result.stdout.splitlines()[0].startswith("! fsync is off on this server")
     assert "by notification" in result.stdout
-    assert "soniq_jobs_claim" in result.stdout
-    assert "shop" in result.stdout
+    assert "soniq_jobs_claim" not in result.stdout  # nothing is wrong with it
+    assert "shop" not in result.stdout
+
+
+def test_what_a_finding_speaks_of_is_shown_and_no_more(postgres_url):
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("ALTER TABLE soniq_jobs SET (autovacuum_enabled = off)")
+        connection.execute("DROP INDEX soniq_jobs_due")
+    result = CliRunner().invoke(main, ["--database-url", postgres_url, "doctor"])
+    told = [line for line in result.stdout.splitlines() if line.startswith("! ")]
+    assert [finding for finding in told if "soniq_jobs" in finding] == [
+        "! the index soniq_jobs_due of soniq_jobs is missing: somebody has dropped it",
+        "! autovacuum is off for soniq_jobs: dead rows stay, and claims get slower with each job",
+    ]
+    assert told[0].startswith("! fsync is off")
+    assert [line.split()[0] for line in result.stdout.splitlines() if line.startswith("soniq_")] == ["soniq_jobs"]
 
 
 def test_the_daemons_need_is_compared_with_what_the_server_leaves(postgres_url, postgres_server, tmp_path):

@@ -148,6 +148,13 @@ async def test_a_role_that_does_not_own_the_table_knows(postgres_url, sql):
         sql("DROP ROLE soniq_tenant")
 
 
+@pytest.mark.parametrize("size", [1, 2, 3])
+async def test_a_pool_that_needs_all_its_connections_for_jobs_leaves_it_to_autovacuum(postgres_url, size):
+    backend = PostgresBackend(postgres_url, pool_max_size=size)
+    assert ((await backend.wear()) is None) == (size < 3)
+    await backend.close()
+
+
 async def test_one_that_is_cancelled_ends_in_the_server_as_well(postgres, kill, sql):
     await kill(30_000)
     sql("ALTER SYSTEM SET vacuum_cost_delay = 100")

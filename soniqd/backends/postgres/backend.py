@@ -17,7 +17,7 @@ from soniqd.backends.postgres.outcome import PostgresOutcome
 from soniqd.backends.postgres.schedules import PostgresSchedules
 from soniqd.backends.postgres.statements import SQL
 from soniqd.backends.postgres.target import parse_target
-from soniqd.backends.postgres.vacuum import PostgresVacuum
+from soniqd.backends.postgres.vacuum import POOL_FROM, PostgresVacuum
 from soniqd.backends.postgres.wakeups import PostgresWakeUps
 from soniqd.backends.protocol import Leadership, WakeUps
 from soniqd.backends.values import Capabilities, MigrationStatus
@@ -54,6 +54,7 @@ class PostgresBackend(
             connect_timeout_s=connect_timeout_s,
             statement_timeout_s=statement_timeout_s,
         )
+        self._has_room_for_vacuum = pool_max_size >= POOL_FROM
         self._lookaheads = {}
         self._subscriptions: set[PostgresWakeUps] = set()
         self._leaderships: set[PostgresLeadership] = set()

@@ -21,14 +21,19 @@ from soniqd.model.wear import TableWear
 _VACUUM = b"VACUUM (SKIP_LOCKED, TRUNCATE false, INDEX_CLEANUP on, PARALLEL 0) soniq_jobs"
 _LONGEST_S = 600.0
 _GRACE_S = 5.0
+POOL_FROM = 3
+"""In a smaller pool it would keep claims and outcomes waiting: with it there are two connections left for them."""
 
 
 class PostgresVacuum:
     """The protocol's ``wear`` and ``vacuum``."""
 
     _database: Database
+    _has_room_for_vacuum: bool
 
     async def wear(self) -> TableWear | None:
+        if not self._has_room_for_vacuum:
+            return None
         rows = await self._database.fetch(SQL["wear"], {}, rows="dict", repeat=True)
         return TableWear(**rows[0]) if rows else None
 

@@ -221,3 +221,31 @@ async def test_a_lead_is_given_back_where_the_only_connection_is_no_place_for_it
     single._database.pooled = True
     assert await leader.acquire()
     assert await leader.held()
+
+
+@pytest.mark.parametrize("connections", [1, 2])
+async def test_the_server_is_told_to_notice_a_leader_whose_host_is_gone(postgres_url, connections):
+    backend = PostgresBackend(postgres_url, pool_max_size=connections)
+    leader = backend.leadership("scheduler")
+    assert await leader.acquire()
+    async with leader._seat.lent() as connection:
+        cursor = await connection.execute("SHOW tcp_keepalives_idle")
+        assert await cursor.fetchone() == ("5",)
+    await backend.close()
+
+
+async def test_the_lead_is_given_back_before_the_servers_session_has_ended(postgres, postgres_url, monkeypatch):
+    backend = PostgresBackend(postgres_url)
+    leader = backend.leadership("scheduler")
+    assert await leader.acquire()
+    connection = leader._seat.connection
+
+    async def stays_open():
+        pass
+
+    with monkeypatch.context() as patched:
+        patched.setattr(connection, "close", stays_open)
+        await leader.release()
+    assert await postgres.leadership("scheduler").acquire()
+    await connection.close()
+    await backend.close()

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+from psycopg.pq import TransactionStatus
 
 from soniqd.backends.postgres import PostgresBackend, wakeups
 from soniqd.errors import ConfigurationError
@@ -137,6 +138,7 @@ async def test_one_leads_although_sessions_are_shared(wide_pooler, connect, post
     assert await first.acquire()
     for _ in range(5):
         assert not await second.acquire()
+        assert second._seat.connection.info.transaction_status == TransactionStatus.IDLE  # it keeps nothing busy
         assert await first.held()
         assert not await second.held()
     await first.release()

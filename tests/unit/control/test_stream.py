@@ -216,6 +216,19 @@ async def test_there_are_only_so_many_followers(path):
             follower.leave()
 
 
+async def test_a_follower_that_has_had_enough_makes_room_for_another(path):
+    async with serving(path, Source(), streams=1):
+        first = await Follower.connect(path)
+        await first.line()
+        first.ask("status", 8)
+        while (await first.line())["id"] != 8:
+            pass
+        second = await Follower.connect(path)
+        assert (await second.line())["items"] == []
+        for follower in (first, second):
+            follower.leave()
+
+
 async def test_close_ends_streams_in_good_order(path):
     source = Source()
     async with serving(path, source) as server:

@@ -42,6 +42,13 @@ class WakeBox:
         elif not self._merging:
             self._hand_over()
 
+    def add_only(self, queue: str | None) -> None:
+        """Add what is known to be the only news of this moment: with nothing to merge it with, it goes straight on."""
+        if self._hear is None or self._merging:
+            self.add(queue)
+        else:
+            self._hear(WakeUp(queue))
+
     @contextmanager
     def burst(self) -> Iterator[None]:
         """Merge what is added within the block."""

@@ -45,6 +45,7 @@ from soniqd.supervisor.waker import Waker
 from soniqd.supervisor.workforce import jobs_ended, living_workers, sleepers
 from soniqd.version import __version__
 
+_WAKE = link.Wake()
 _LAST_RELEASES_S = 3.0
 
 
@@ -288,7 +289,7 @@ class Master:
     # what the duties towards the database tell
 
     def _wake(self, worker_id: str) -> None:
-        self._send(worker_id, link.Wake())
+        self._send(worker_id, _WAKE)
 
     def _disowned(self, worker_id: WorkerId) -> None:
         self.tell(ev.Disowned(worker_id))

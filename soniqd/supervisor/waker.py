@@ -93,15 +93,15 @@ class Waker:
 
     def announce(self, wake_up: WakeUp) -> None:
         """Act on one wake-up."""
-        if wake_up.due_in_s is not None:
+        if wake_up.queue is not None:
+            self._wake_one(wake_up.queue)
+        elif wake_up.due_in_s is not None:
             self._expect_due(time.monotonic() + wake_up.due_in_s)
-        elif wake_up.queue is None:
+        else:
             self._expect_due(time.monotonic())
             self._wake_one_of_each()
-        else:
-            self._wake_one(wake_up.queue)
 
-    def _wake_one(self, queue: str | None) -> None:
+    def _wake_one(self, queue: str) -> None:
         sleepers = self._sleepers()
         self._wake_among(sleepers, queue)
         if len(self._woken) > 2 * len(sleepers) + _REMEMBERED:

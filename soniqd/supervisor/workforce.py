@@ -9,10 +9,13 @@ from soniqd.policy.supervision.roster import ChildState, Roster
 from soniqd.supervisor.child import ChildProcess
 from soniqd.supervisor.waker import Sleeper
 
+_RUNNING = (ChildState.RUNNING,)
+_LIVING = (ChildState.RUNNING, ChildState.LEAVING, ChildState.HUNG)
+
 
 def living_workers(roster: Roster, processes: Mapping[str, ChildProcess]) -> list[WorkerId]:
     """List the workers that have registered and not ended."""
-    ready = _workers_in(roster, processes, ChildState.RUNNING, ChildState.LEAVING, ChildState.HUNG)
+    ready = _workers_in(roster, processes, _LIVING)
     return [WorkerId(child.spec.worker_id) for child in ready if child.state.phase != "starting"]
 
 
@@ -20,7 +23,7 @@ def sleepers(roster: Roster, processes: Mapping[str, ChildProcess]) -> list[Slee
     """List the workers that may be woken, with what they have room for."""
     return [
         Sleeper(child.spec.worker_id, child.spec.queues, child.state.free, child.state.in_flight)
-        for child in _workers_in(roster, processes, ChildState.RUNNING)
+        for child in _workers_in(roster, processes, _RUNNING)
     ]
 
 
@@ -29,8 +32,11 @@ def jobs_ended(processes: Mapping[str, ChildProcess]) -> int:
     return sum(child.state.done + child.state.failed for child in processes.values())
 
 
-def _workers_in(roster: Roster, processes: Mapping[str, ChildProcess], *states: ChildState) -> Iterator[ChildProcess]:
+def _workers_in(
+    roster: Roster, processes: Mapping[str, ChildProcess], states: tuple[ChildState, ...]
+) -> Iterator[ChildProcess]:
     for child in roster.children.values():
-        process = processes.get(child.worker_id)
-        if process is not None and child.state in states and child.spec.role == "worker":
-            yield process
+        if child.state in states and child.spec.role == "worker":
+            process = processes.get(child.spec.worker_id)
+            if process is not None:
+                yield process

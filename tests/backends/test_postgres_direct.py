@@ -1,11 +1,11 @@
 import asyncio
 from functools import partial
 
-import psycopg
 import pytest
 from psycopg import errors
 from psycopg.pq import TransactionStatus
 
+from soniqd.backends.postgres.connection import Connection
 from soniqd.backends.postgres.direct import DirectStatement
 from soniqd.backends.postgres.statements import Statement
 from tests.support.waiting import eventually
@@ -18,7 +18,7 @@ ECHO = Statement(
 
 @pytest.fixture
 async def connection(postgres_url):
-    connection = await psycopg.AsyncConnection.connect(postgres_url, autocommit=True)
+    connection = await Connection.connect(postgres_url, autocommit=True)
     yield connection
     await connection.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 from operator import itemgetter
 from typing import Any
 
@@ -97,10 +98,7 @@ class PostgresClaim:
     async def _claim_only_lane(self, worker_id: WorkerId, kind: _Kind, limit: int) -> list[_Row] | None:
         """Claim from the only lane there is; None if there are several."""
         rows = await self._database.run(_CLAIM_ONLY_LANE, _asked(worker_id, kind, limit))
-        if rows and rows[-1][_ID] is None:
-            return None
-        rows.sort(key=_ORDER)
-        return rows
+        return None if rows and rows[-1][_ID] is None else rows
 
     async def _probe(self, lookahead: Lookahead) -> None:
         rows = await self._database.fetch(SQL["find_better"], lookahead.probe(), rows="binary", repeat=True)
@@ -108,9 +106,12 @@ class PostgresClaim:
         lookahead.probed(better, now=time.monotonic())
 
     def _lookahead(self, kind: _Kind) -> Lookahead:
-        if kind not in self._lookaheads and len(self._lookaheads) >= _MOST_KINDS:
-            self._lookaheads.clear()
-        return self._lookaheads.setdefault(kind, Lookahead())
+        lookahead = self._lookaheads.get(kind)
+        if lookahead is None:
+            if len(self._lookaheads) >= _MOST_KINDS:
+                self._lookaheads.clear()
+            lookahead = self._lookaheads[kind] = Lookahead()
+        return lookahead
 
     async def claims_of(self, worker_id: WorkerId) -> list[ClaimedJob]:
         rows = await self._database.fetch(SQL["claims_of"], {"worker_id": worker_id}, repeat=True)
@@ -128,13 +129,13 @@ _CLAIM_ONLY_LANE = DirectStatement(SQL["claim_only_lane"])
 
 
 def _asked(worker_id: WorkerId, kind: _Kind, limit: int) -> dict[str, str | None]:
-    names, queues = kind
-    return {
-        "worker_id": worker_id,
-        "names": None if names is None else texts(names),
-        "queues": None if queues is None else texts(queues),
-        "limit": str(limit),
-    }
+    names, queues = _written(kind)
+    return {"worker_id": worker_id, "names": names, "queues": queues, "limit": str(limit)}
+
+
+@lru_cache(_MOST_KINDS)
+def _written(kind: _Kind) -> tuple[str | None, ...]:
+    return tuple(None if words is None else texts(words) for words in kind)
 
 
 def _boolean(value: bool) -> str:  # noqa: FBT001  a conversion

@@ -13,10 +13,11 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow, dict_row, tuple_row
 
+from soniqd.backends.postgres.connection import AnyConnection, Connection
 from soniqd.backends.postgres.deadline import Deadlines
 from soniqd.backends.postgres.direct import DirectStatement
 from soniqd.backends.postgres.failure import translate, translated
-from soniqd.backends.postgres.pool import Connection, ConnectionPool
+from soniqd.backends.postgres.pool import ConnectionPool
 from soniqd.backends.postgres.statements import Statement
 from soniqd.backends.postgres.target import Target
 
@@ -225,7 +226,7 @@ class Database:
         hosts = str(target.parameters.get("host") or "").count(",") + 1
         try:
             async with asyncio.timeout(self._connect_timeout_s * hosts + 1.0):
-                connection = await psycopg.AsyncConnection.connect(autocommit=True, **target.parameters)
+                connection = await Connection.connect(autocommit=True, **target.parameters)
         except TimeoutError:
             raise psycopg.OperationalError(f"no connection within {self._connect_timeout_s:g} s") from None
         try:
@@ -274,7 +275,7 @@ class Transaction:
 
     def __init__(self, database: Database, connection: Connection) -> None:
         self._database = database
-        self.connection = connection
+        self.connection: AnyConnection = connection
 
     async def fetch(self, statement: Statement, parameters: Mapping[str, Any]) -> list[TupleRow]:
         with self._database.deadlines.watched(self.connection):
@@ -297,7 +298,7 @@ async def is_pooled(connection: Connection) -> bool:
 
 
 async def execute(
-    connection: Connection,
+    connection: AnyConnection,
     statement: Statement,
     parameters: Mapping[str, Any],
     rows: Any = tuple_row,
@@ -310,7 +311,7 @@ async def execute(
     return await cursor.fetchall() if cursor.description else []
 
 
-async def copy(connection: Connection, statement: Statement, blocks: Iterable[str]) -> None:
+async def copy(connection: AnyConnection, statement: Statement, blocks: Iterable[str]) -> None:
     """Send rows by COPY on any psycopg connection; ``blocks`` are lines in COPY's text format."""
     async with psycopg.AsyncCursor(connection).copy(statement.text) as out:
         for block in blocks:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 import psycopg
 
-from soniqd.backends.postgres.pool import Connection
+from soniqd.backends.postgres.connection import AnyConnection
 
 
 class Deadlines:
@@ -23,18 +23,18 @@ class Deadlines:
 
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
-        self._due: dict[Connection, float] = {}
+        self._due: dict[AnyConnection, float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     @contextmanager
-    def watched(self, connection: Connection) -> Iterator[None]:
+    def watched(self, connection: AnyConnection) -> Iterator[None]:
         self.watch(connection)
         try:
             yield
         finally:
             self.forget(connection)
 
-    def watch(self, connection: Connection) -> None:
+    def watch(self, connection: AnyConnection) -> None:
         if self._limit_s <= 0:
             return
         loop = asyncio.get_running_loop()
@@ -42,7 +42,7 @@ class Deadlines:
         if self._timer is None:
             self._timer = loop.call_later(self._limit_s, self._look)
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: AnyConnection) -> None:
         self._due.pop(connection, None)
 
     def stop(self) -> None:
@@ -59,7 +59,7 @@ class Deadlines:
         self._timer = loop.call_at(min(self._due.values()), self._look) if self._due else None
 
 
-def shut(connection: Connection) -> None:
+def shut(connection: AnyConnection) -> None:
     """End a connection's socket from outside."""
     with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.pgconn.socket)) as end:
         end.shutdown(socket.SHUT_RDWR)

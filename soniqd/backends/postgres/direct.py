@@ -13,17 +13,16 @@ import asyncio
 import contextlib
 import re
 from collections.abc import Mapping, Sequence
-from weakref import WeakKeyDictionary
 
 import psycopg
-from psycopg import errors, generators
+from psycopg import abc, errors, generators
 from psycopg.abc import PQGen
 from psycopg.adapt import Transformer
 from psycopg.pq import ExecStatus, Format
 from psycopg.pq.abc import PGconn, PGresult
 from psycopg.rows import TupleRow
 
-from soniqd.backends.postgres.pool import Connection
+from soniqd.backends.postgres.connection import Connection
 from soniqd.backends.postgres.statements import Statement
 
 _PLACEHOLDER = re.compile(rb"%\((\w+)\)s")
@@ -41,18 +40,14 @@ class DirectStatement:
         names = list(dict.fromkeys(_PLACEHOLDER.findall(statement.text)))
         self._text = _PLACEHOLDER.sub(lambda found: b"$%d" % (names.index(found[1]) + 1), statement.text)
         self._names = [name.decode() for name in names]
-        self._fitting: WeakKeyDictionary[Connection, bool] = WeakKeyDictionary()
 
     async def run(self, connection: Connection, parameters: Mapping[str, str | None]) -> list[TupleRow]:
         """Run it and return its rows; raises psycopg's errors."""
-        fitting = self._fitting.get(connection)
-        if fitting is None:
-            fitting = connection.prepare_threshold is not None and connection.info.encoding == "utf-8"
-            if fitting:
-                async with connection.lock:
-                    await connection.wait(self._prepare(connection.pgconn))
-            self._fitting[connection] = fitting
-        if not fitting:
+        if self._name in connection.direct:
+            transformer = connection.direct[self._name]
+        else:
+            transformer = connection.direct[self._name] = await self._meet(connection)
+        if transformer is None:
             cursor = await psycopg.AsyncCursor(connection).execute(self._statement.text, parameters, binary=True)
             return await cursor.fetchall()
         values = [_encoded(parameters[name]) for name in self._names]
@@ -60,11 +55,20 @@ class DirectStatement:
             async with connection.lock:
                 result = await self._executed(connection, values)
         except errors.InvalidSqlStatementName:  # somebody who was lent the connection has deallocated it
-            del self._fitting[connection]
+            del connection.direct[self._name]
             return await self.run(connection, parameters)
-        transformer = Transformer(connection)
         transformer.set_pgresult(result)
-        return transformer.load_rows(0, result.ntuples, tuple)
+        rows = transformer.load_rows(0, result.ntuples, tuple)
+        transformer.set_pgresult(None)
+        return rows
+
+    async def _meet(self, connection: Connection) -> abc.Transformer | None:
+        """Prepare it where that lasts, and return what reads its rows."""
+        if connection.prepare_threshold is None or connection.info.encoding != "utf-8":
+            return None
+        async with connection.lock:
+            await connection.wait(self._prepare(connection.pgconn))
+        return Transformer(connection)
 
     def _prepare(self, pgconn: PGconn) -> PQGen[None]:
         """Prepare it, unless that was done by somebody who was cancelled before he heard so."""
@@ -79,19 +83,19 @@ class DirectStatement:
         if pgconn.flush():  # more than the socket takes at once
             return _check(await connection.wait(generators.execute(pgconn)))
         try:
-            return _check(await _results(pgconn))
+            return _check(await _results(connection))
         except asyncio.CancelledError:
             await _cancel(connection)
             raise
 
 
-async def _results(pgconn: PGconn) -> list[PGresult]:
+async def _results(connection: Connection) -> list[PGresult]:
+    pgconn = connection.pgconn
     results: list[PGresult] = []
     while True:
         if pgconn.is_busy():
-            await _readable(pgconn.socket)
             try:
-                pgconn.consume_input()
+                await connection.arrival()
             except psycopg.OperationalError:
                 if not any(result.status == ExecStatus.FATAL_ERROR for result in results):
                     raise
@@ -100,21 +104,6 @@ async def _results(pgconn: PGconn) -> list[PGresult]:
             results.append(result)
         else:
             return results
-
-
-async def _readable(descriptor: int) -> None:
-    loop = asyncio.get_running_loop()
-    readable: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(descriptor, _note, readable)
-    try:
-        await readable
-    finally:
-        loop.remove_reader(descriptor)
-
-
-def _note(readable: asyncio.Future[None]) -> None:
-    if not readable.done():
-        readable.set_result(None)
 
 
 async def _cancel(connection: Connection) -> None:

@@ -28,10 +28,11 @@ from contextlib import asynccontextmanager
 import psycopg
 from psycopg.pq import TransactionStatus
 
+from soniqd.backends.postgres.connection import Connection
 from soniqd.backends.postgres.database import Database, execute
 from soniqd.backends.postgres.deadline import Deadlines
 from soniqd.backends.postgres.failure import translated
-from soniqd.backends.postgres.pool import Connection, is_usable
+from soniqd.backends.postgres.pool import is_usable
 from soniqd.backends.postgres.statements import SQL
 from soniqd.errors import DatabaseError
 from soniqd.model import LeaderRecord

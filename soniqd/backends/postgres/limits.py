@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from soniqd.backends.postgres.connection import Connection
 from soniqd.backends.postgres.database import execute
 from soniqd.backends.postgres.failure import translated
-from soniqd.backends.postgres.pool import Connection
 from soniqd.backends.postgres.statements import SQL
 from soniqd.model.limits import ServerLimits
 

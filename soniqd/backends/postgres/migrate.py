@@ -18,9 +18,9 @@ from pathlib import Path
 import psycopg
 from psycopg import errors, sql
 
+from soniqd.backends.postgres.connection import Connection
 from soniqd.backends.postgres.database import Database, execute
 from soniqd.backends.postgres.failure import reason_of, translate, translated
-from soniqd.backends.postgres.pool import Connection
 from soniqd.backends.postgres.statements import SQL
 from soniqd.backends.values import MigrationStatus
 from soniqd.errors import DatabaseError, SchemaError

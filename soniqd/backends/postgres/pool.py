@@ -17,9 +17,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import psycopg
 from psycopg.pq import ConnStatus, TransactionStatus
 
+from soniqd.backends.postgres.connection import Connection
 from soniqd.errors import ClosedError, DatabaseUnavailableError
 
-Connection = psycopg.AsyncConnection[tuple[object, ...]]
 _IDLE_FOR_S = 10.0
 """How long a connection beyond the minimum may lie idle."""
 

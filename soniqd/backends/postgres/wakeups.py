@@ -28,11 +28,11 @@ from psycopg import sql
 from psycopg.pq import ConnStatus
 from psycopg.pq.abc import PGconn
 
+from soniqd.backends.postgres.connection import Connection
 from soniqd.backends.postgres.database import Database, execute
 from soniqd.backends.postgres.deadline import shut
 from soniqd.backends.postgres.failure import reason_of
 from soniqd.backends.postgres.polling import Poller
-from soniqd.backends.postgres.pool import Connection
 from soniqd.backends.postgres.statements import SQL
 from soniqd.backends.values import WakeUp
 from soniqd.backends.wakebox import WakeBox
@@ -41,6 +41,7 @@ from soniqd.log.catalogue import LISTENER_DEAF, LISTENER_LIVE, LISTENER_LOST
 from soniqd.log.event import emit
 
 NEW_JOB, DUE = "soniq_new_job", "soniq_due"
+_NEW_JOB = NEW_JOB.encode()
 _PROOF_EVERY_S = 20.0
 _PROOF_TIMEOUT_S = 5.0
 _ECHO_TIMEOUT_S = 2.0
@@ -70,6 +71,8 @@ class PostgresWakeUps:
         self._told_due = ""
         self._look_at: float | None = None
         self._looked_at = -math.inf
+        self._heard_at = 0.0
+        self._hearing: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._poller: Poller | None = None
 
@@ -129,12 +132,14 @@ class PostgresWakeUps:
             tried.set()
             await self._stop_polling()
             while True:
-                if self._look_at is not None and (wait_s := self._look_at - time.monotonic()) > 0:
-                    await self._hear(connection, wait_s)
-                elif self._look_at is not None:
+                now = time.monotonic()
+                prove_at = self._heard_at + _PROOF_EVERY_S
+                if self._look_at is not None and self._look_at <= now:
                     await self._look_for_due(connection)
-                elif not await self._hear(connection, _PROOF_EVERY_S):
+                elif prove_at <= now:
                     await self._prove(connection)
+                else:
+                    await self._hear(connection, min(self._look_at or prove_at, prove_at) - now)
         finally:
             await connection.close()
 
@@ -182,7 +187,8 @@ class PostgresWakeUps:
             [(database_now,)] = await execute(connection, SQL["clock"], {})
         finally:
             timer.cancel()
-        self._clock_offset_s = database_now - time.monotonic()
+        self._heard_at = time.monotonic()
+        self._clock_offset_s = database_now - self._heard_at
 
     async def _look_for_due(self, connection: Connection) -> None:
         """Tell of the next job for later, unless that time was told."""
@@ -194,45 +200,52 @@ class PostgresWakeUps:
             return
         finally:
             timer.cancel()
+        self._heard_at = time.monotonic()
         if due is not None and due != self._told_due:
             self._tell_due(due)
 
-    async def _hear(self, connection: Connection, timeout_s: float) -> bool:
-        """Wait until something has arrived and was taken; False after ``timeout_s`` of silence.
+    async def _hear(self, connection: Connection, timeout_s: float) -> None:
+        """Take what arrives, for ``timeout_s`` or until something has to be done about it.
 
         Not psycopg's ``notifies()``, which looks at the socket ten times a second, and hands what it finds to a task.
+        A wake-up does not end this: a woken worker may wait for this processor, and what is done here delays its job.
         """
         loop = asyncio.get_running_loop()
-        heard: asyncio.Future[bool] = loop.create_future()
+        self._hearing = loop.create_future()
         descriptor = connection.pgconn.socket
-        loop.add_reader(descriptor, self._take_all, connection.pgconn, descriptor, heard)
-        timer = loop.call_later(timeout_s, _fall_silent, heard)
+        loop.add_reader(descriptor, self._take_all, connection.pgconn, descriptor, self._hearing)
+        timer = loop.call_later(timeout_s, _end, self._hearing)
         try:
-            return await heard
+            await self._hearing
         finally:
+            self._hearing = None
             timer.cancel()
             if connection.pgconn.status == ConnStatus.OK:  # else the number may be somebody else's by now
                 loop.remove_reader(descriptor)
 
-    def _take_all(self, pgconn: PGconn, descriptor: int, heard: asyncio.Future[bool]) -> None:
+    def _take_all(self, pgconn: PGconn, descriptor: int, hearing: asyncio.Future[None]) -> None:
         """Take what lies in the socket: here, and not in the task that waits, since a worker is to be woken by it.
 
         libpq closes the socket where it reads the end of the stream: nobody is to be given that number with our reader.
         """
         try:
             pgconn.consume_input()
-            with self._box.burst():
-                while (notification := pgconn.notifies()) is not None:
-                    self._take_raw(notification.relname.decode(), notification.extra.decode("utf-8", "replace"))
+            notifications = list(iter(pgconn.notifies, None))
+            if len(notifications) == 1 and notifications[0].relname == _NEW_JOB:  # most of the time
+                self._box.add_only(notifications[0].extra.decode("utf-8", "replace") or None)
+                self._expect_due()
+            elif notifications:
+                with self._box.burst():
+                    for notification in notifications:
+                        self._take_raw(notification.relname.decode(), notification.extra.decode("utf-8", "replace"))
             if pgconn.status != ConnStatus.OK:
                 raise psycopg.OperationalError("the server closed the connection")
         except psycopg.Error as error:
             asyncio.get_running_loop().remove_reader(descriptor)
-            if not heard.done():
-                heard.set_exception(error)
+            if not hearing.done():
+                hearing.set_exception(error)
         else:
-            if not heard.done():
-                heard.set_result(True)
+            self._heard_at = time.monotonic()
 
     def _take(self, notification: psycopg.Notify) -> None:
         self._take_raw(notification.channel, notification.payload)
@@ -240,12 +253,22 @@ class PostgresWakeUps:
     def _take_raw(self, channel: str, payload: str) -> None:
         if channel == NEW_JOB:
             self._box.add(payload or None)
-            if self._look_at is None:
-                self._look_at = max(self._looked_at + _LOOK_EVERY_S, time.monotonic() + _LOOK_AFTER_S)
+            self._expect_due()
         elif channel == DUE:
             self._tell_due(payload)
         else:
             self._echoed = True
+            self._end_hearing()
+
+    def _expect_due(self) -> None:
+        """Look soon whether a job has come whose time nobody has told."""
+        if self._look_at is None:
+            self._look_at = max(self._looked_at + _LOOK_EVERY_S, time.monotonic() + _LOOK_AFTER_S)
+            self._end_hearing()
+
+    def _end_hearing(self) -> None:
+        if self._hearing is not None:
+            _end(self._hearing)
 
     def _tell_due(self, epoch: str) -> None:
         self._told_due = epoch
@@ -258,6 +281,6 @@ class PostgresWakeUps:
             return 0.0
 
 
-def _fall_silent(heard: asyncio.Future[bool]) -> None:
-    if not heard.done():
-        heard.set_result(False)
+def _end(hearing: asyncio.Future[None]) -> None:
+    if not hearing.done():
+        hearing.set_result(None)

@@ -88,7 +88,7 @@ LISTENER_DEAF = Event(
 )
 VACUUMED = Event("vacuumed", DEBUG, "removed {removed} dead rows of jobs in {took_s:.2f} s, {left} are left")
 VACUUM_FAILED = Event(
-    "vacuum_failed", WARNING, "{error}; autovacuum goes on, and this is tried again in a minute, said once"
+    "vacuum_failed", WARNING, "{error}; autovacuum goes on, and this is tried again ever more rarely, said once"
 )
 VACUUM_NOT_PERMITTED = Event(
     "vacuum_not_permitted",

@@ -32,7 +32,8 @@ DEAD_SHARE = 0.02
 REST_TIMES = 10.0
 SHORTEST_REST_S = 2.0
 LONG_REST_S = 60.0
-"""After a vacuum that failed, or removed less than it should."""
+"""After a vacuum that removed less than it should, or failed; twice as long each time that it fails again."""
+LONGEST_REST_S = 3600.0
 BUSY_REST_S = 10.0
 """After one that somebody else was at."""
 
@@ -61,6 +62,7 @@ class VacuumWatch:
         self._rest_until_s = 0.0
         self._last: TableWear | None = None
         self._since: int | None = None
+        self._failures = 0
 
     def wants_look(self, *, ended: int, now_s: float) -> bool:
         """Whether enough has happened here since the last look, or it is time for another one."""
@@ -81,7 +83,7 @@ class VacuumWatch:
     def vacuumed(self, before: TableWear, after: TableWear, *, took_s: float, now_s: float) -> None:
         """Note what a vacuum has changed."""
         in_vain = before.dead_rows - after.dead_rows < removable_rows(before, self._since) / 2
-        self._since, self._last = before.horizon, after
+        self._since, self._last, self._failures = before.horizon, after, 0
         self._rest_until_s = now_s + max(SHORTEST_REST_S, REST_TIMES * took_s, LONG_REST_S if in_vain else 0.0)
 
     def was_busy(self, *, now_s: float) -> None:
@@ -90,7 +92,8 @@ class VacuumWatch:
 
     def failed(self, *, now_s: float) -> None:
         """Note that it could not be done."""
-        self._rest_until_s = now_s + LONG_REST_S
+        self._rest_until_s = now_s + min(LONGEST_REST_S, LONG_REST_S * 2.0**self._failures)
+        self._failures += 1
 
     def _plan_next_look(self, wear: TableWear, *, idle: bool, now_s: float) -> None:
         """Look once more when all is counted, and while dead rows are left, then ever more rarely."""

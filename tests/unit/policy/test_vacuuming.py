@@ -128,11 +128,24 @@ def test_after_a_vacuum_in_vain_the_next_one_comes_as_late_as_autovacuums():
     assert watch.looked(later, ended=0, now_s=61.0)
 
 
-def test_after_a_failure_and_after_somebody_elses_turn_there_is_a_pause():
+def test_after_somebody_elses_turn_there_is_a_pause():
     watch = VacuumWatch()
     watch.was_busy(now_s=0.0)
     assert not watch.looked(WEAR, ended=0, now_s=9.0)
     assert watch.looked(WEAR, ended=0, now_s=11.0)
-    watch.failed(now_s=11.0)
-    assert not watch.looked(WEAR, ended=0, now_s=70.0)
-    assert watch.looked(WEAR, ended=0, now_s=72.0)
+
+
+def test_what_fails_again_and_again_is_tried_ever_more_rarely():
+    """As it is where the table is too large for the time that a vacuum may take."""
+    watch, now_s, rests = VacuumWatch(), 0.0, []
+    for _ in range(8):
+        watch.failed(now_s=now_s)
+        begin_s = now_s
+        while not watch.looked(WEAR, ended=0, now_s=now_s):
+            now_s += 1
+        rests.append(now_s - begin_s)
+    assert rests == [60, 120, 240, 480, 960, 1920, 3600, 3600]
+    watch.vacuumed(WEAR, LITTLE, took_s=0.1, now_s=now_s)
+    watch.failed(now_s=now_s)
+    later = replace(WEAR, next_transaction=20_000, horizon=20_000)
+    assert watch.looked(later, ended=0, now_s=now_s + 61)

@@ -38,7 +38,7 @@ def check(session: Session) -> None:
         print_line(f"{', '.join(files) or 'defaults and environment'}: no problems")
 
 
-@config.command()
+@config.command(short_help="Print the effective settings as TOML.")
 @json_option
 @click.pass_obj
 def show(session: Session) -> None:

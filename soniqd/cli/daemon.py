@@ -21,7 +21,7 @@ _POLL_S = 0.2
 
 @click.command()
 @click.option(
-    "--timeout", type=DURATION, default=_RELOAD_TIMEOUT_S, show_default="15m", help="How long to wait for the result."
+    "--timeout", type=DURATION, default=_RELOAD_TIMEOUT_S, help="How long to wait for the result; default: 15m."
 )
 @click.option("--all", "everything", is_flag=True, help="Replace every process, also where nothing has changed.")
 @click.option(

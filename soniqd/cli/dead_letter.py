@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 from soniqd.backends import DeadLetterFilter, StorageBackend
-from soniqd.cli.known import similar_dead_letter
+from soniqd.cli.known import mistyped_filters, similar_dead_letter
 from soniqd.cli.options import JOB_ID, json_option
-from soniqd.cli.render import print_json, print_line, print_table
+from soniqd.cli.render import print_json, print_line, print_note, print_table
 from soniqd.cli.session import Session
 from soniqd.cli.wording import count, moment
 from soniqd.errors import SoniqError
@@ -44,11 +44,18 @@ def list_dead_letters(
 ) -> None:
     """List dead letters, the newest first."""
     where = DeadLetterFilter(job_names=names, queues=queues, reasons=reasons, limit=limit, offset=offset)
-    rows = session.with_backend(lambda backend: backend.list_dead_letters(where))
+
+    async def find(backend: StorageBackend) -> tuple[list[dict[str, Any]], list[str]]:
+        rows = await backend.list_dead_letters(where)
+        return rows, [] if rows or session.as_json else await mistyped_filters(backend, where)
+
+    rows, hints = session.with_backend(find)
     if session.as_json:
         print_json(rows)
-    else:
-        _print(rows)
+        return
+    _print(rows)
+    for hint in hints:
+        print_note(f"note: {hint}")
 
 
 @dead_letter.command()

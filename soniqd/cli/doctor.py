@@ -100,7 +100,7 @@ def _server_fields(checkup: Checkup, server: ServerState, need: ConnectionNeed |
     needed = "" if need is None else f", the daemon needs up to {need.total}"
     return [
         ("server", f"PostgreSQL {server.version}{', through a pooler' if server.pooled else ''}"),
-        ("round trip", f"{1000 * checkup.round_trip_s:.1f} ms, clock {1000 * checkup.clock_ahead_s:+.0f} ms"),
+        ("round trip", f"{1000 * checkup.round_trip_s:.1f} ms, clock {round(1000 * checkup.clock_ahead_s):+d} ms"),
         ("wake-ups", "by notification" if server.listening else "by polling"),
         ("connections", f"{used} in use, {allowed} allowed{needed}"),
         *([] if server.sees_all else [("sees", "only its own role's sessions in full: GRANT pg_monitor TO it")]),

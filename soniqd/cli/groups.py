@@ -45,7 +45,7 @@ def scale(session: Session, group: str, processes: int, *, wait: bool, timeout: 
 @click.command()
 @click.argument("group", required=False)
 @click.option(
-    "--timeout", type=DURATION, default=_RESTART_TIMEOUT_S, show_default="15m", help="How long to wait for the result."
+    "--timeout", type=DURATION, default=_RESTART_TIMEOUT_S, help="How long to wait for the result; default: 15m."
 )
 @json_option
 @click.pass_obj

@@ -11,7 +11,7 @@ from soniqd.cli.session import Session
 
 @click.command()
 @click.option("--ready", is_flag=True, help="Ask whether jobs are being taken, not only whether the daemon lives.")
-@click.option("--timeout", type=DURATION, default=5.0, show_default="5s", help="How long to wait for the answer.")
+@click.option("--timeout", type=DURATION, default=5.0, help="How long to wait for the answer; default: 5s.")
 @json_option
 @click.pass_obj
 def health(session: Session, *, ready: bool, timeout: float) -> None:

@@ -30,6 +30,15 @@ async def similar_dead_letter(backend: StorageBackend, job_id: JobId) -> str:
     return did_you_mean(job_id, (str(letter["id"]) for letter in letters), likeness=_SAME_ID)
 
 
+async def mistyped_filters(backend: StorageBackend, where: DeadLetterFilter) -> list[str]:
+    """Say which names of a filter that found nothing are perhaps those of dead letters that there are."""
+    letters = await backend.list_dead_letters(DeadLetterFilter(limit=_LOOKED_AT))
+    asked = (("job_name", where.job_names), ("queue", where.queues), ("dead_letter_reason", where.reasons))
+    there = {column: {str(letter[column]) for letter in letters} for column, _ in asked}
+    hints = ((name, did_you_mean(name, there[column] - {name})) for column, names in asked for name in names)
+    return [f"there is no dead letter of {name}{hint}" for name, hint in hints if hint]
+
+
 async def similar_schedule(backend: StorageBackend, name: str) -> str:
     """Return "; did you mean ...?" for a schedule that does not exist, or nothing."""
     return did_you_mean(name, [record.spec.name for record in await backend.list_schedules()])

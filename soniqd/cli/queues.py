@@ -18,7 +18,7 @@ def queues() -> None:
     """List, pause and resume queues."""
 
 
-@queues.command("list")
+@queues.command("list", short_help="List queues with their jobs.")
 @json_option
 @click.pass_obj
 def list_queues(session: Session) -> None:

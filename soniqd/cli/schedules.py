@@ -29,7 +29,7 @@ def list_schedules(session: Session) -> None:
     print_schedules(session)
 
 
-@schedules.command()
+@schedules.command(short_help="Enqueue nothing more for a recurring job.")
 @click.argument("name")
 @json_option
 @click.pass_obj
@@ -47,7 +47,7 @@ def resume(session: Session, name: str) -> None:
     _set_paused(session, name, paused=False)
 
 
-@schedules.command()
+@schedules.command(short_help="Remove a recurring job.")
 @click.argument("name")
 @json_option
 @click.pass_obj

@@ -24,9 +24,7 @@ _LEAST_INTERVAL_S = 0.1
 
 
 @click.command()
-@click.option(
-    "--interval", type=DURATION, default=1.0, show_default="1s", help="Between two looks; rates are over this time."
-)
+@click.option("--interval", type=DURATION, default=1.0, help="Between two looks, which rates are over; default: 1s.")
 @json_option
 @click.pass_obj
 def top(session: Session, *, interval: float) -> None:

@@ -17,9 +17,7 @@ _TIMEOUT_S = 120.0
 
 
 @click.command()
-@click.option(
-    "--timeout", type=DURATION, default=_TIMEOUT_S, show_default="2m", help="How long to wait for the result."
-)
+@click.option("--timeout", type=DURATION, default=_TIMEOUT_S, help="How long to wait for the result; default: 2m.")
 @json_option
 @click.pass_obj
 def upgrade(session: Session, *, timeout: float) -> None:

@@ -29,7 +29,7 @@ class _Found:
     similar: str
 
 
-@click.command()
+@click.command(short_help="Explain why a job is where it is.")
 @click.argument("job_id", metavar="ID", type=JOB_ID)
 @json_option
 @click.pass_obj

@@ -65,6 +65,15 @@ def test_a_dead_letter(soniqctl, dead, command):
     assert line.endswith(f'there is no such dead letter; did you mean "{dead}"?')
 
 
+def test_a_filter_of_dead_letters(soniqctl, dead):
+    result = soniqctl("dead-letter", "list", "--name", "mail.sned", "--reason", "max_retry_exceeded", "--queue", "no")
+    assert result.stdout == "no dead letters\n"
+    assert result.stderr.splitlines() == [
+        'note: there is no dead letter of mail.sned; did you mean "mail.send"?',
+        'note: there is no dead letter of max_retry_exceeded; did you mean "max_retries_exceeded"?',
+    ]
+
+
 @pytest.mark.parametrize("command", ["pause", "resume", "remove"])
 def test_a_schedule(soniqctl, schedule, command):
     [line] = soniqctl("schedules", command, "shop.montly_report", expect=1).stderr.splitlines()

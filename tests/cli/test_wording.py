@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import click
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from soniqd.cli.soniqctl import main
 from soniqd.cli.wording import count, duration, moment, printable, size
 
 
@@ -55,3 +60,21 @@ def test_nothing_printed_steers_a_terminal(text):
 )
 def test_bytes_have_a_unit_that_fits(number, text):
     assert size(number) == text
+
+
+def every_command(group: click.Group, *path: str) -> Iterator[tuple[str, ...]]:
+    yield path
+    for name in group.list_commands(click.Context(group)):
+        command = group.get_command(click.Context(group), name)
+        if isinstance(command, click.Group):
+            yield from every_command(command, *path, name)
+        else:
+            yield (*path, name)
+
+
+@pytest.mark.parametrize("path", list(every_command(main)), ids=" ".join)
+def test_help_is_whole(path):
+    """No summary that was cut, and no default in brackets of its own."""
+    text = CliRunner().invoke(main, [*path, "--help"]).stdout
+    assert "..." not in text.replace("ID...", "").replace("[ARGS]...", "").replace("[ID]...", "")
+    assert "default: (" not in " ".join(text.split())

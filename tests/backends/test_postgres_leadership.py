@@ -1,5 +1,6 @@
 import asyncio
 import sys
+from typing import Any
 
 import pytest
 
@@ -226,7 +227,7 @@ async def test_a_lead_is_given_back_where_the_only_connection_is_no_place_for_it
 @pytest.mark.parametrize("connections", [1, 2])
 async def test_the_server_is_told_to_notice_a_leader_whose_host_is_gone(postgres_url, connections):
     backend = PostgresBackend(postgres_url, pool_max_size=connections)
-    leader = backend.leadership("scheduler")
+    leader: Any = backend.leadership("scheduler")
     assert await leader.acquire()
     async with leader._seat.lent() as connection:
         cursor = await connection.execute("SHOW tcp_keepalives_idle")
@@ -236,7 +237,7 @@ async def test_the_server_is_told_to_notice_a_leader_whose_host_is_gone(postgres
 
 async def test_the_lead_is_given_back_before_the_servers_session_has_ended(postgres, postgres_url, monkeypatch):
     backend = PostgresBackend(postgres_url)
-    leader = backend.leadership("scheduler")
+    leader: Any = backend.leadership("scheduler")
     assert await leader.acquire()
     connection = leader._seat.connection
 

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Generator
 from types import CoroutineType
 from typing import Any
 
+_ENDED = object()
+
 
 def is_awaitable(answer: Any) -> bool:
     """Tell what ``inspect.isawaitable`` does, at once for nothing and for coroutines: most answers."""
@@ -21,11 +23,8 @@ def left_of(answer: Any) -> Awaitable[object] | None:
     """
     if type(answer) is not CoroutineType:
         return answer if is_awaitable(answer) else None
-    try:
-        waits_for = answer.send(None)
-    except StopIteration:
-        return None
-    return _Begun(answer, waits_for)
+    waits_for = next(answer.__await__(), _ENDED)  # as send(None), without an exception for each that ends
+    return None if waits_for is _ENDED else _Begun(answer, waits_for)
 
 
 class _Begun:

@@ -35,6 +35,8 @@ class HandlerSignature:
     def check(self, task_name: str, args: dict[str, Any]) -> None:
         """Raise InvalidArgumentsError unless the handler can be called with these."""
         keys = args.keys()
+        if keys == self.required:
+            return
         if keys >= self.required and (keys <= self.accepted or (self.open_ended and self.context not in keys)):
             return
         raise InvalidArgumentsError(

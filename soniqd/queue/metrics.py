@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from soniqd.log import catalogue, emit
 from soniqd.queue.answers import left_of
@@ -54,27 +54,29 @@ class GuardedMetrics:
 
     # Each runs the sink as far as it gets without waiting, and returns what is left to be awaited, if anything.
 
-    def job_started(self, *, job_id: str, job_name: str, queue: str, attempt: int) -> Awaitable[None] | None:
+    def job_started(self, job_id: str, job_name: str, queue: str, attempt: int) -> Awaitable[None] | None:
         try:
-            left = left_of(self._sink.record_job_start(job_id=job_id, job_name=job_name, queue=queue, attempt=attempt))
+            answer: Any = self._sink.record_job_start(job_id=job_id, job_name=job_name, queue=queue, attempt=attempt)
+            if answer is None or (left := left_of(answer)) is None:
+                return None
         except BaseException as error:  # noqa: BLE001  the sink is the application's, the job is not to suffer from it
             _report("record_job_start", error, job_id=job_id, job_name=job_name)
             return None
-        return None if left is None else self._await(left, "record_job_start", job_id=job_id, job_name=job_name)
+        return self._await(left, "record_job_start", job_id=job_id, job_name=job_name)
 
     def job_ended(
-        self, *, job_id: str, job_name: str, queue: str, status: EndStatus, duration_s: float, error: str | None = None
+        self, job_id: str, job_name: str, queue: str, status: EndStatus, duration_s: float, *, error: str | None = None
     ) -> Awaitable[None] | None:
         try:
-            left = left_of(
-                self._sink.record_job_end(
-                    job_id=job_id, job_name=job_name, queue=queue, status=status, duration_s=duration_s, error=error
-                )
+            answer: Any = self._sink.record_job_end(
+                job_id=job_id, job_name=job_name, queue=queue, status=status, duration_s=duration_s, error=error
             )
+            if answer is None or (left := left_of(answer)) is None:
+                return None
         except BaseException as broken:  # noqa: BLE001  see above
             _report("record_job_end", broken, job_id=job_id, job_name=job_name)
             return None
-        return None if left is None else self._await(left, "record_job_end", job_id=job_id, job_name=job_name)
+        return self._await(left, "record_job_end", job_id=job_id, job_name=job_name)
 
     async def _await(self, left: Awaitable[object], method: str, *, job_id: str, job_name: str) -> None:
         task = asyncio.current_task()

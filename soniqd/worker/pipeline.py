@@ -132,31 +132,26 @@ class Pipeline:
 
     def _called(self, run: Run, args: dict[str, Any], keywords: dict[str, Any]) -> Awaitable[Any]:
         """Call the handler, or what leads to it; where nothing waits, without a coroutine of our own in between."""
-        if self._metrics.active and (sink := self._tell_start(run)) is not None:
-            return self._call_after(sink, run, args, keywords)
+        if self._metrics.active:
+            job = run.job
+            left = self._metrics.job_started(job.fence.job_id, job.name, job.queue, job.attempts + 1)
+            if left is not None:
+                return self._call_after(left, run, args, keywords)
         return self._call_hooked(run, args, keywords)
-
-    def _tell_start(self, run: Run) -> Awaitable[None] | None:
-        job = run.job
-        return self._metrics.job_started(
-            job_id=job.fence.job_id, job_name=job.name, queue=job.queue, attempt=job.attempts + 1
-        )
 
     async def _call_after(self, sink: Awaitable[None], run: Run, args: dict[str, Any], keywords: dict[str, Any]) -> Any:
         await sink
         return await self._call_hooked(run, args, keywords)
 
     def _call_hooked(self, run: Run, args: dict[str, Any], keywords: dict[str, Any]) -> Awaitable[Any]:
-        if self._hooks.before and (hooks := self._run_before(run, args)) is not None:
-            return self._call_behind(hooks, run, keywords)
+        hooks = self._hooks
+        if hooks.before and (left := hooks.run_before(run.job.name, run.job.fence.job_id, args)) is not None:
+            return self._call_behind(left, run, keywords)
         return self._call(run, keywords)
 
     async def _call_behind(self, hooks: Awaitable[None], run: Run, keywords: dict[str, Any]) -> Any:
         await hooks
         return await self._call(run, keywords)
-
-    def _run_before(self, run: Run, args: dict[str, Any]) -> Awaitable[None] | None:
-        return self._hooks.run_before(run.job.name, run.job.fence.job_id, args)
 
     def _call(self, run: Run, keywords: dict[str, Any]) -> Awaitable[Any]:
         if self._hooks.middleware:

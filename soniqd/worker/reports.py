@@ -14,7 +14,6 @@ from soniqd.worker.run import Run
 
 _SINK_S = 10.0  # how long an application's sink may hold up the end of a worker
 
-_WITH_ERROR = (Retry, DeadLettered)
 _STATUS: dict[type[Outcome], EndStatus] = {
     Done: "done",
     Retry: "failed",
@@ -36,20 +35,16 @@ class Reports:
     def written(self, entries: Sequence[Entry]) -> float | None:
         """Report a batch; return in how many seconds the first of its jobs is due again."""
         due_in_s: float | None = None
-        ends: list[tuple[Run, Outcome]] = []
         for outcome, run in entries:
             if type(outcome) is Done:
                 self.done += 1
-            elif isinstance(outcome, Retry | Snoozed):
-                due_in_s = outcome.delay_s if due_in_s is None else min(due_in_s, outcome.delay_s)
-            if run is None:
                 continue
-            if not isinstance(outcome, Done):
+            if isinstance(outcome, Retry | Snoozed):
+                due_in_s = outcome.delay_s if due_in_s is None else min(due_in_s, outcome.delay_s)
+            if run is not None:
                 self._report(outcome, run)
-            if self._metrics.active:
-                ends.append((run, outcome))
-        if ends:
-            task = asyncio.get_running_loop().create_task(self._send(ends))
+        if self._metrics.active:
+            task = asyncio.get_running_loop().create_task(self._send(entries))
             self._sending.add(task)
             task.add_done_callback(self._sending.discard)
         return due_in_s
@@ -80,20 +75,21 @@ class Reports:
             case Released(interrupted=True):
                 emit(catalogue.JOB_INTERRUPTED, **fields)
 
-    async def _send(self, ends: list[tuple[Run, Outcome]]) -> None:
+    async def _send(self, entries: Sequence[Entry]) -> None:
         job_ended = self._metrics.job_ended
-        for run, outcome in ends:
-            job = run.job
-            left = job_ended(
-                job_id=job.fence.job_id,
-                job_name=job.name,
-                queue=job.queue,
-                status=_STATUS[type(outcome)],
-                duration_s=run.ended_at - run.started_at,
-                error=_first_line(outcome.error) if isinstance(outcome, _WITH_ERROR) else None,
-            )
+        for outcome, run in entries:
+            if run is None:
+                continue
+            job, took_s = run.job, run.ended_at - run.started_at
+            kind = type(outcome)
+            error = None if kind is Done else _error_of(outcome)
+            left = job_ended(job.fence.job_id, job.name, job.queue, _STATUS[kind], took_s, error=error)
             if left is not None:
                 await left
+
+
+def _error_of(outcome: Outcome) -> str | None:
+    return _first_line(outcome.error) if isinstance(outcome, Retry | DeadLettered) else None
 
 
 def _first_line(error: str) -> str:

@@ -27,6 +27,16 @@ ODD = ["", "NULL", "null", '"', "\\", '\\"', "a,b", "{}", " x ", "\n", "ü€", 
 async def test_texts_arrive_as_they_were(postgres):
     assert await read(postgres, arrays.texts(ODD), "text") == ODD
     assert await read(postgres, arrays.texts([]), "text") == []
+    without_null = [text for text in ODD if text is not None]
+    assert await read(postgres, arrays.texts(without_null), "text") == without_null
+
+
+def test_a_text_that_cannot_be_stored_is_not_taken_for_two():
+    assert arrays.texts(["a\0b", "c"]) == '{"a\0b","c"}'
+
+
+async def test_a_number_arrives_as_often_as_it_was(postgres):
+    assert await read(postgres, arrays.repeated(0.1, 3), "float8") == [0.1, 0.1, 0.1]
 
 
 @given(st.lists(st.none() | st.text(alphabet='a"\\{},NULL \n')))

@@ -10,7 +10,7 @@ from typing import Any, Literal, assert_never
 import psycopg
 from psycopg import errors
 
-from soniqd.backends.postgres.arrays import numbers, texts, words
+from soniqd.backends.postgres.arrays import numbers, repeated, texts, words
 from soniqd.backends.postgres.database import Database, Transaction
 from soniqd.backends.postgres.failure import reason_of
 from soniqd.backends.postgres.statements import SQL
@@ -24,7 +24,7 @@ _TWIN_ROUNDS = 3
 # What the content of one row can make PostgreSQL say; a lost connection or a full disk is none of it.
 _REFUSALS = (psycopg.DataError, psycopg.NotSupportedError, errors.ProgramLimitExceeded, errors.StatementTooComplex)
 
-_FENCE = attrgetter("fence")
+_JOB_ID = attrgetter("fence.job_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class PostgresOutcome:
 
     async def complete(self, outcomes: Sequence[Outcome]) -> frozenset[JobId]:
         # In the order of their ids, so that two batches about the same jobs do not wait for each other in a circle.
-        ordered = sorted(outcomes, key=_FENCE)
+        ordered = sorted(outcomes, key=_JOB_ID)
         if not ordered:
             return frozenset()
         try:
@@ -160,7 +160,7 @@ def _done_columns(outcomes: Sequence[Done]) -> dict[str, str]:
         "ids": words(ids),
         "claim_nos": numbers(claim_nos),
         "results": texts(results),
-        "ttls_s": numbers(ttls_s),
+        "ttls_s": repeated(ttls_s[0], len(ttls_s)) if len(set(ttls_s)) == 1 else numbers(ttls_s),
     }
 
 

@@ -54,6 +54,8 @@ class Model(BaseModel):
         ({"a": Model(number=1)}, "args['a']", "model_dump"),
         ({"a": [{"b": {1: "x"}}]}, "args['a'][0]['b']", "key 1 is not a string"),
         ({"a": ({2: 1},)}, "args['a'][0]", "key 2 is not a string"),
+        ({"a": "x", None: 1}, "args", "key None is not a string"),
+        ({3: "no { and no ["}, "args", "key 3 is not a string"),
         ({"a": object}, "args['a']", "builtins.type is not JSON"),
     ],
 )

@@ -135,7 +135,13 @@ def test_each_state_has_its_reasons(found: JobFacts, expected: list[str]) -> Non
 
 
 @pytest.mark.parametrize(
-    ("daemon", "code"), [("running", "no_worker"), ("absent", "daemon_not_running"), ("unknown", "no_worker")]
+    ("daemon", "code"),
+    [
+        ("running", "no_worker"),
+        ("stopping", "daemon_not_running"),
+        ("absent", "daemon_not_running"),
+        ("unknown", "no_worker"),
+    ],
 )
 def test_without_any_worker_the_daemon_of_this_host_matters(daemon: str, code: str) -> None:
     assert codes(facts(), daemon) == [code]

@@ -188,10 +188,10 @@ def test_a_refusal_of_arguments_has_its_code_for_programs(soniqctl, telling_work
 
 
 def test_enqueue_tells_that_nobody_serves_the_queue(soniqctl, telling_worker):
-    result = soniqctl("enqueue", "mail.send", "--args", '{"to": "a"}', "--queue", "mial")
+    result = soniqctl("enqueue", "mail.send", "--args", '{"to": "a"}', "--queue", "maill")
     job_id = result.stdout.strip()
     assert result.stderr == (
-        f'note: no worker that is up serves the queue mial; did you mean "mail"? soniqctl jobs why {job_id}\n'
+        f'note: no worker that is up serves the queue maill; did you mean "mail"? soniqctl jobs why {job_id}\n'
     )
 
 

@@ -100,14 +100,14 @@ def test_a_queue_that_is_there_gets_no_note(soniqctl, schedule, enqueue):
 
 def test_a_list_of_nothing_tells_what_may_be_mistyped(soniqctl, enqueue, mail_worker):
     enqueue("mail.send")
-    result = soniqctl("jobs", "list", "--queue", "mial", "--name", "mail.sned")
+    result = soniqctl("jobs", "list", "--queue", "maill", "--name", "mail.sned")
     assert result.stdout == "no jobs\n"
     assert result.stderr.splitlines() == [
-        'note: there is nothing in a queue mial; did you mean "mail"?',
+        'note: there is nothing in a queue maill; did you mean "mail"?',
         'note: there is no job of mail.sned; did you mean "mail.send"?',
     ]
 
 
 def test_a_list_for_programs_has_no_notes(soniqctl, enqueue):
     enqueue("a", "--queue", "mail")
-    assert soniqctl("jobs", "list", "--queue", "mial", "--json").stderr == ""
+    assert soniqctl("jobs", "list", "--queue", "maill", "--json").stderr == ""

@@ -286,7 +286,7 @@ async def test_ttin_and_ttou_change_the_first_group_by_one_and_never_take_its_la
     [
         (("nobody", "2"), "cannot scale nobody: there is no such group of workers; there are default"),
         (("scheduler", "2"), "cannot scale scheduler: there is no such group of workers; there are default"),
-        (("defaullt", "2"), 'there are default; did you mean "default"?'),
+        (("dfault", "2"), 'there are default; did you mean "default"?'),
     ],
 )
 async def test_what_cannot_be_scaled_is_refused(tmp_path, arguments, answer):
@@ -363,10 +363,10 @@ async def test_restart_of_a_group_that_does_not_exist_names_those_that_do(tmp_pa
 async def test_a_mistyped_name_is_told_which_one_is_meant(tmp_path):
     commands = {
         ("restart", "scheduller"): "scheduler",
-        ("drain", "defaullt"): "default",
-        ("stacks", "defaullt/1"): "default/1",
-        ("logs", "--follow", "--group", "defaullt"): "default",
-        ("logs", "--follow", "--slot", "defaullt/1"): "default/1",
+        ("drain", "dfault"): "default",
+        ("stacks", "dfault/1"): "default/1",
+        ("logs", "--follow", "--group", "dfault"): "default",
+        ("logs", "--follow", "--slot", "dfault/1"): "default/1",
     }
     async with Daemon(tmp_path) as daemon:
         for command, meant in commands.items():

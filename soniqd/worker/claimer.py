@@ -23,7 +23,7 @@ import math
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from soniqd.backends import StorageBackend
 from soniqd.errors import DatabaseError
@@ -48,8 +48,7 @@ _NEVER = -1
 _ALWAYS = 1_000_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class _Ask:
+class _Ask(NamedTuple):
     names: tuple[str, ...]
     limit: int
 
@@ -102,6 +101,7 @@ class Claimer:
         self._rate = Rate()
         self._names: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
         self._names_known = -1
+        self._asks_at_rest: list[_Ask] = []
 
     def wake(self, *, due_in_s: float | None = None) -> None:
         """Ask soon; with ``due_in_s``, ask when that time has come."""
@@ -265,13 +265,20 @@ class Claimer:
             executor.low_water = _NEVER  # the completer rings after each write, and so does the end of a suspect
             return []
         stock = self._rate.stock(executor.ended, now, self._options)
+        at_rest = not stock and executor.is_idle and now >= self._split_until
+        if at_rest and self._asks_at_rest and self._names_known == len(self._tasks):
+            self._skipped_threads, executor.low_water = False, 0
+            return self._asks_at_rest  # as last time: somebody waits for just this job
         with_async, threaded = self._task_names()
         waiting = executor.ready if with_async else executor.waiting
         executor.low_water = stock // 2
         # Above half of the stock nothing is asked for, so that each claim is worth its round trip.
         if waiting > stock // 2:
             return []
-        return self._split(with_async, threaded, stock, now)
+        asks = self._split(with_async, threaded, stock, now)
+        if at_rest and not self._skipped_threads:
+            self._asks_at_rest = asks
+        return asks
 
     def _split(self, with_async: tuple[str, ...], threaded: tuple[str, ...], stock: int, now: float) -> list[_Ask]:
         """Divide the claim by kind of handler where slow handlers in threads would hold up claimed jobs."""

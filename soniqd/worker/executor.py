@@ -82,6 +82,11 @@ class Executor:
         return self._alone or self._suspect is not None
 
     @property
+    def is_idle(self) -> bool:
+        """Nothing runs and nothing waits."""
+        return not (self._running or self._ready or self._parked or self._alone or self._suspect)
+
+    @property
     def free(self) -> int:
         return 0 if self.isolating else max(0, self._options.concurrency - len(self._running) - len(self._ready))
 

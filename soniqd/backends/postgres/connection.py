@@ -34,6 +34,11 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
         self._reader: tuple[asyncio.AbstractEventLoop, int] | None = None
         self._waiter: asyncio.Future[None] | None = None
 
+    @property
+    def is_quiet(self) -> bool:
+        """Nothing has come since the last answer, not even the end of the stream: seen by the reader that stayed."""
+        return self._reader is not None
+
     async def arrival(self) -> None:
         """Wait until something has arrived, and have libpq take it in; raises what libpq says."""
         loop = asyncio.get_running_loop()

@@ -50,7 +50,9 @@ class DirectStatement:
         if transformer is None:
             cursor = await psycopg.AsyncCursor(connection).execute(self._statement.text, parameters, binary=True)
             return await cursor.fetchall()
-        values = [_encoded(parameters[name]) for name in self._names]
+        values = [None if (value := parameters[name]) is None else value.encode() for name in self._names]
+        if any(value is not None and 0 in value for value in values):  # libpq would end the text there
+            raise psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
         try:
             async with connection.lock:
                 result = await self._executed(connection, values)
@@ -111,15 +113,6 @@ async def _cancel(connection: Connection) -> None:
     with contextlib.suppress(psycopg.Error):
         await connection.cancel_safe(timeout=_HEAR_OUT_S)
         await connection.wait(generators.fetch_many(connection.pgconn), timeout=_HEAR_OUT_S)
-
-
-def _encoded(value: str | None) -> bytes | None:
-    if value is None:
-        return None
-    encoded = value.encode()
-    if 0 in encoded:  # libpq would end the text there
-        raise psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
-    return encoded
 
 
 def _check(results: Sequence[PGresult]) -> PGresult:

@@ -18,7 +18,7 @@ from soniqd.backends import JobFilter
 from soniqd.backends.sqlite import SQLiteBackend
 from soniqd.backends.sqlite.connection import OLDEST_SQLITE
 from soniqd.backends.sqlite.statements import migrations, statements
-from soniqd.backends.sqlite.transaction import Transaction
+from soniqd.backends.sqlite.transaction import Transaction, room_for
 from tests.backends.conformance.builders import claim, done, job, worker
 from tests.support.waiting import eventually
 
@@ -47,6 +47,22 @@ def test_every_statement_says_what_it_is_for() -> None:
 def test_every_migration_has_statements_in_order() -> None:
     assert list(migrations()) == sorted(migrations())
     assert all(migrations().values())
+
+
+def test_lists_of_rows_have_few_sizes_with_room_for_all() -> None:
+    rooms = [room_for(count) for count in range(1, 2561)]
+    assert all(count <= room <= count * 1.25 for count, room in enumerate(rooms, 1))
+    assert len(set(rooms)) < 50
+    assert rooms[-1] == 2560
+
+
+@pytest.mark.parametrize("count", [1, 9, 2560, 2561])
+async def test_a_row_of_no_job_is_never_stored(backend: SQLiteBackend, count: int) -> None:
+    jobs = [job(), *(job(dedup_key=f"key {number}") for number in range(count - 1))]
+    plain = [job() for _ in range(count)]
+    for batch in (jobs, plain):
+        assert await backend.enqueue(batch) == [each.id for each in batch]
+    assert (await backend.queue_stats())[0]["queued"] == 2 * count
 
 
 @pytest.mark.parametrize(

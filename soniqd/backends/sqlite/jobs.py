@@ -15,6 +15,9 @@ from soniqd.backends.values import CancelResult, DueReport
 from soniqd.errors import UnsupportedByBackendError
 from soniqd.model import ClaimedJob, Done, JobId, NewJob, Outcome, WorkerId
 
+_MANY = 500
+"""Storing so many jobs takes longer than handing them over."""
+
 
 class SQLiteJobs:
     """The writing half of the protocol's JobStore."""
@@ -26,7 +29,10 @@ class SQLiteJobs:
             raise UnsupportedByBackendError(
                 "cannot enqueue on the caller's connection: only PostgreSQL can join the caller's transaction"
             )
-        return [job_id for job_id, _ in await self._access.write(lambda tx: store_jobs(tx, jobs))] if jobs else []
+        if not jobs:
+            return []
+        answers = await self._access.write(lambda tx: store_jobs(tx, jobs), much=len(jobs) >= _MANY)
+        return [job_id for job_id, _ in answers]
 
     async def claim(
         self, worker_id: WorkerId, *, names: Sequence[str] | None, queues: Sequence[str] | None, limit: int

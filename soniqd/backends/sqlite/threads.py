@@ -30,12 +30,23 @@ _PAUSE_S = (0.0002, 0.002)
 """Between two tries for the lock; about as long as a transaction takes. Random, so that two do not march in step."""
 
 
+_HAND_OVER_S = 0.002
+"""How long the loop waits at most for a thread to begin with work that is much."""
+
+
 @dataclass(slots=True)
 class Call(Generic[S]):
-    """Work for a thread, and the future that its answer goes to."""
+    """Work for a thread, the future that its answer goes to, and what is released when the work begins."""
 
     work: Callable[[S], Any]
     future: asyncio.Future[Any]
+    begun: threading.Semaphore | None = None
+
+    def run(self, resource: S) -> Any:
+        """Do the work, unless nobody waits for it any more."""
+        if self.begun is not None:
+            self.begun.release()
+        return None if self.future.cancelled() else self.work(resource)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +71,17 @@ class ConnectionThread(Generic[S]):
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    async def call(self, work: Callable[[S], T]) -> T:
-        """Have the work done, and return its answer. Cancelling leaves undone what has not begun."""
+    async def call(self, work: Callable[[S], T], *, much: bool = False) -> T:
+        """Have the work done, and return its answer. Cancelling leaves undone what has not begun.
+
+        For work that is ``much``, the loop stands still until the thread has begun with it, ``_HAND_OVER_S`` at most:
+        while the loop is busy, the thread waits 5 ms for the interpreter lock at each of its steps.
+        """
         future = self._loop.create_future()
-        self._calls.put(Call(work, future))
+        begun = threading.Semaphore(0) if much else None
+        self._calls.put(Call(work, future, begun))
+        if begun is not None:
+            begun.acquire(timeout=_HAND_OVER_S)
         answer: T = await future
         return answer
 
@@ -152,7 +170,7 @@ class Reader(ConnectionThread[sqlite3.Connection]):
     def _answer(self, call: Call[sqlite3.Connection]) -> Answer:
         try:
             connection = self._connection(writes=False)
-            return Answer(None if call.future.cancelled() else call.work(connection))
+            return Answer(call.run(connection))
         except Exception as error:  # noqa: BLE001 - it is the caller's, on the other thread
             return Answer(error=self._failed(error))
 
@@ -191,7 +209,7 @@ class Writer(ConnectionThread[Transaction]):
         connection.execute("BEGIN IMMEDIATE")
         try:
             transaction = Transaction(connection, self._clock())
-            values = [None if call.future.cancelled() else call.work(transaction) for call in batch]
+            values = [call.run(transaction) for call in batch]
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
-from itertools import chain
+from itertools import chain, repeat
 from typing import Any
 
 from soniqd.backends.sqlite.statements import statements, with_rows
 
-_LARGEST_CHUNK = 2048
-"""SQLite takes 32766 parameters in one statement (sqlite.org/limits.html): rows have up to nine each."""
+_MOST_ROWS = 2560
+"""Half a chunk of a bulk; SQLite takes 32766 parameters in one statement (sqlite.org/limits.html)."""
 
 
 class Transaction:
@@ -36,19 +36,19 @@ class Transaction:
         return json.loads(self.value(name, parameters))
 
     def run_rows(self, name: str, rows: Sequence[tuple[Any, ...]], common: Sequence[Any] = ()) -> int:
-        """Run a statement with ``{rows}`` over all rows in few steps; return how many it changed.
+        """Run a statement with ``{rows}`` over all rows in as few steps as can be; return how many it changed.
 
-        ``common`` are the parameters before those of the rows.
-        Chunks have the sizes 2048, 1024, ... 1, so that few different statements have to be prepared.
+        ``common`` are the parameters before those of the rows. What rows are missing to one of a few sizes, so that
+        few different statements have to be prepared, are rows of NULL: statements must pass over them.
         """
-        changed, start, size = 0, 0, _LARGEST_CHUNK
-        while start < len(rows):
-            while size > len(rows) - start:
-                size //= 2
-            chunk = rows[start : start + size]
-            values = [*common, *chain.from_iterable(chunk)]
-            changed += self.connection.execute(with_rows(name, rows=size, width=len(rows[0])), values).rowcount
-            start += size
+        if not rows:
+            return 0
+        changed, width = 0, len(rows[0])
+        for start in range(0, len(rows), _MOST_ROWS):
+            chunk = rows[start : start + _MOST_ROWS]
+            size = room_for(len(chunk))
+            values = [*common, *chain.from_iterable(chunk), *repeat(None, (size - len(chunk)) * width)]
+            changed += self.connection.execute(with_rows(name, rows=size, width=width), values).rowcount
         return changed
 
     def wake(self, queue: str) -> None:
@@ -58,6 +58,12 @@ class Transaction:
     def wake_later(self, due_at: float) -> None:
         """Tell after the commit that a job was stored for later."""
         self.next_due = due_at if self.next_due is None else min(self.next_due, due_at)
+
+
+def room_for(count: int) -> int:
+    """Round up to a number with three significant bits: 1 to 8, 10, 12, 14, 16, 20 ..."""
+    step = 1 << max(0, count.bit_length() - 3)
+    return -(-count // step) * step
 
 
 def as_json(values: object) -> str:

@@ -185,6 +185,17 @@ def test_a_database_without_a_file_is_refused(name: str) -> None:
         SQLiteBackend(name)
 
 
+async def test_who_opens_a_new_file_second_finds_its_tables(path: Path) -> None:
+    backend = SQLiteBackend(path)
+
+    async def reach() -> None:
+        await backend.open()
+        await backend.check_schema()
+
+    await asyncio.gather(*(reach() for _ in range(3)))
+    await backend.close()
+
+
 async def test_a_newer_schema_is_refused(backend: SQLiteBackend) -> None:
     await backend._access.write(lambda tx: tx.connection.execute("INSERT INTO soniq_migrations VALUES ('9999_x', 0)"))
     with pytest.raises(SchemaError, match=r"newer than this soniqd.*9999_x"):

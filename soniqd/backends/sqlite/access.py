@@ -27,13 +27,17 @@ class Access:
         self._writer: Writer | None = None
         self._reader: Reader | None = None
         self._pid = 0
+        self._is_ready = False
 
     def now(self) -> float:
         """Return the time, in seconds since the epoch."""
         return self._clock()
 
     async def open(self) -> None:
-        """Start the writer and let it open the file."""
+        """Start the writer and let it open the file, or wait for whoever does that just now."""
+        if self._is_ready:
+            return
+        makes_it = self._writer is None
         if self._writer is None:
             self._pid = os.getpid()
             self._writer = Writer(
@@ -43,25 +47,29 @@ class Access:
                 busy_timeout_s=self._busy_timeout_s,
                 clock=self._clock,
             )
-            try:
-                await self.write(lambda _: None)
-            except BaseException:
+        writer = self._writer
+        try:
+            await self.write(lambda _: None)
+        except BaseException:
+            if makes_it:
                 await self.close()
-                raise
+            raise
+        self._is_ready = self._writer is writer
 
     async def close(self) -> None:
         """Finish what was asked for, and end the threads."""
         writer, reader = self._writer, self._reader
         self._writer = self._reader = None
+        self._is_ready = False
         if self._pid == os.getpid():
             for thread in (reader, writer):
                 if thread is not None:
                     await thread.close()
             self._bell.close()
 
-    async def write(self, work: Callable[[Transaction], T]) -> T:
+    async def write(self, work: Callable[[Transaction], T], *, much: bool = False) -> T:
         """Do the work in a write transaction. It may be done again from its start if the transaction has to be."""
-        return await self._opened().call(work)
+        return await self._opened().call(work, much=much)
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do the work on the reading connection."""

@@ -51,6 +51,16 @@ async def test_closing_the_backend_closes_its_subscriptions(path: Path) -> None:
     assert await subscription.wait(10.0) == ()
 
 
+async def test_who_goes_on_waiting_after_the_close_does_not_spin(backend: SQLiteBackend) -> None:
+    subscription = await backend.subscribe()
+    await subscription.close()
+    assert await subscription.wait(10.0) == ()
+    waiting = asyncio.ensure_future(subscription.wait())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    waiting.cancel()
+
+
 async def test_a_dead_subscribers_socket_is_removed(backend: SQLiteBackend, path: Path) -> None:
     alive = await backend.subscribe()
     dead = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

@@ -167,6 +167,7 @@ class Subscription:
         self._box.hand_to(hear)
 
     async def wait(self, timeout_s: float | None = None) -> tuple[WakeUp, ...]:
+        was_closed = self._closed
         deadline = None if timeout_s is None else self._loop.time() + timeout_s
         while not self._closed:
             self._rebind_if_lost()
@@ -174,7 +175,8 @@ class Subscription:
             wake_ups = await self._box.wait(left_s)
             if wake_ups or (deadline is not None and self._loop.time() >= deadline):
                 return wake_ups
-        return ()
+        # Nothing comes after the wait that close() ends: who goes on waiting all the same must not spin.
+        return await self._box.wait(timeout_s) if was_closed else ()
 
     async def close(self) -> None:
         if not self._closed:

@@ -11,7 +11,8 @@ from dataclasses import replace
 from soniqd.backends import StorageBackend
 from soniqd.errors import DatabaseError, SchemaError
 from soniqd.model import TaskDefaults, WorkerRecord, WorkerStatus
-from soniqd.queue.registry import TaskRegistry
+from soniqd.queue.arguments import argument_names
+from soniqd.queue.registry import Task, TaskRegistry
 from soniqd.worker.options import WorkerOptions
 from soniqd.worker.outage import Outage
 
@@ -87,16 +88,19 @@ class Registration:
 
     def _defaults(self) -> dict[str, TaskDefaults]:
         """Say how the tasks are declared, for those who know no more than a name."""
-        return {
-            task.name: TaskDefaults(
-                queue=task.queue,
-                priority=task.priority,
-                max_attempts=task.max_retries + 1,
-                timeout_s=self._options.job_timeout_s if task.timeout_s is None else task.timeout_s,
-                unique=task.unique,
-            )
-            for task in self._tasks
-        }
+        return {task.name: self._described(task) for task in self._tasks}
+
+    def _described(self, task: Task) -> TaskDefaults:
+        names = argument_names(task.signature, task.args_model)
+        return TaskDefaults(
+            queue=task.queue,
+            priority=task.priority,
+            max_attempts=task.max_retries + 1,
+            timeout_s=self._options.job_timeout_s if task.timeout_s is None else task.timeout_s,
+            unique=task.unique,
+            required=names.required,
+            accepted=names.accepted,
+        )
 
 
 async def _within(timeout_s: float, call: Awaitable[object]) -> None:

@@ -63,6 +63,13 @@ async def test_the_daemon_tells_the_tasks_of_the_code_in_use(tmp_path):
         assert (await daemon.request("tasks"))["tasks"] == ["sleep", "noop", "spin", "freeze", "mail"]
 
 
+async def test_enqueue_refuses_arguments_that_the_task_does_not_take(tmp_path):
+    async with Daemon(tmp_path, jobs=JOBS) as daemon:
+        refusal = await daemon.refusal("enqueue", "sleep", "--args", '{"second": 1}')
+        assert refusal == ('soniqctl: cannot enqueue sleep: there is no argument "second"; did you mean "seconds"?\n')
+        assert await daemon.soniqctl("jobs", "list") == "no jobs\n"
+
+
 async def why(daemon: Daemon, job_id: str, expect: int = 0) -> dict[str, Any]:
     answer: dict[str, Any] = await daemon.soniqctl_json("jobs", "why", job_id, expect=expect)
     return answer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from dataclasses import replace
 
 from soniqd.model import TaskDefaults
 from soniqd.worker import claimer
@@ -87,7 +88,20 @@ async def test_tasks_are_registered_as_they_were_declared(rig: Rig):
     async with rig.running():
         await eventually(lambda: rig.backend.count("claim"))
         said = await rig.memory.task_defaults("work")
-    assert said == TaskDefaults(queue="mail", priority=7, max_attempts=2, timeout_s=2.5, unique=True)
+    declared = TaskDefaults(queue="mail", priority=7, max_attempts=2, timeout_s=2.5, unique=True)
+    assert said == replace(declared, required=(), accepted=())
+
+
+async def test_the_arguments_of_a_task_are_registered(rig: Rig):
+    async def mail(to: str, copies: int = 1) -> None:
+        del to, copies
+
+    rig.task(mail)
+    async with rig.running():
+        await eventually(lambda: rig.backend.count("claim"))
+        said = await rig.memory.task_defaults("mail")
+    assert said is not None
+    assert (said.required, said.accepted) == (("to",), ("copies", "to"))
 
 
 async def test_a_task_without_a_timeout_has_the_workers(rig: Rig):

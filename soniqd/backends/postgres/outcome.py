@@ -12,6 +12,7 @@ from psycopg import errors
 
 from soniqd.backends.postgres.arrays import numbers, repeated, texts, words
 from soniqd.backends.postgres.database import Database, Transaction
+from soniqd.backends.postgres.direct import DirectStatement
 from soniqd.backends.postgres.failure import reason_of
 from soniqd.backends.postgres.statements import SQL
 from soniqd.backends.records import storable_text
@@ -25,6 +26,7 @@ _TWIN_ROUNDS = 3
 _REFUSALS = (psycopg.DataError, psycopg.NotSupportedError, errors.ProgramLimitExceeded, errors.StatementTooComplex)
 
 _JOB_ID = attrgetter("fence.job_id")
+_COMPLETE_DONE = DirectStatement(SQL["complete_done"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ class PostgresOutcome:
         return frozenset(JobId(row[0]) for row in rows)
 
     async def _write_done(self, outcomes: Sequence[Done]) -> frozenset[JobId]:
-        [(changed, ids)] = await self._database.fetch(SQL["complete_done"], _done_columns(outcomes))
+        [(changed, ids)] = await self._database.run(_COMPLETE_DONE, _done_columns(outcomes))
         return frozenset([outcome.fence.job_id for outcome in outcomes] if changed == len(outcomes) else ids or ())
 
     async def _write(self, outcomes: Sequence[Outcome]) -> frozenset[JobId]:
@@ -152,7 +154,7 @@ def _of_one_worker(outcomes: Sequence[Outcome]) -> list[Done]:
     return done if len(done) == len(outcomes) else []
 
 
-def _done_columns(outcomes: Sequence[Done]) -> dict[str, str]:
+def _done_columns(outcomes: Sequence[Done]) -> dict[str, str | None]:
     fences, results, ttls_s = zip(*outcomes, strict=True)
     ids, worker_ids, claim_nos = zip(*fences, strict=True)
     return {

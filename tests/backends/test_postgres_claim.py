@@ -379,16 +379,32 @@ async def test_a_job_that_comes_back_to_a_drained_lane_is_found_at_once(postgres
     assert [job.fence.job_id for job in await claim(postgres, worker_id, 20)] == [held[0].fence.job_id]
 
 
-async def test_a_busy_claimer_that_finds_too_little_looks_from_the_beginning(postgres, busy):
+async def test_what_a_busy_claimer_has_gone_past_is_announced_and_found(postgres, busy):
+    """A claim that finds something does not wait for the look over all that an old snapshot keeps."""
     await postgres.enqueue([new_job() for _ in range(20)])
     worker_id = await registered(postgres)
     first = await claim(postgres, worker_id, 5)
     await claim(postgres, worker_id, 5)
     await postgres.complete([Released(job.fence, interrupted=False) for job in first])
     await postgres.enqueue([new_job("another", priority=1)])
-    ids = [job.fence.job_id for job in await claim(postgres, worker_id, 100)]
-    assert {job.fence.job_id for job in first} <= set(ids)
+    wake_ups = await postgres.subscribe()
+    await wake_ups.wait(0)
+    ids = {job.fence.job_id for job in await claim(postgres, worker_id, 100)}
+    assert len(ids) == 10
+    assert [wake_up.queue for wake_up in await wake_ups.wait(10)] == ["default"]
+    ids |= {job.fence.job_id for job in await claim(postgres, worker_id, 100)}
+    assert {job.fence.job_id for job in first} <= ids
     assert len(ids) == 16
+
+
+async def test_a_busy_claimer_that_finds_nothing_looks_from_the_beginning_at_once(postgres, busy):
+    await postgres.enqueue([new_job() for _ in range(20)])
+    worker_id = await registered(postgres)
+    first = await claim(postgres, worker_id, 10)
+    await claim(postgres, worker_id, 10)
+    await postgres.complete([Released(job.fence, interrupted=False) for job in first])
+    ids = [job.fence.job_id for job in await claim(postgres, worker_id, 100)]
+    assert ids == [job.fence.job_id for job in first]
 
 
 async def test_a_busy_claimer_takes_better_priorities_and_lanes_that_were_empty_first(postgres, busy, monkeypatch):

@@ -75,6 +75,7 @@ class PostgresBackend(
             await subscription.close()
         for leadership in tuple(self._leaderships):
             await leadership.release()
+        await self._stop_looking()
         await self._database.close()
 
     async def ping(self) -> None:

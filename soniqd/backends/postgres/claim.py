@@ -15,7 +15,7 @@ from soniqd.backends.postgres.direct import DirectStatement
 from soniqd.backends.postgres.lookahead import Lookahead
 from soniqd.backends.postgres.statements import SQL
 from soniqd.backends.values import DueReport
-from soniqd.errors import DatabaseError
+from soniqd.errors import ClosedError, DatabaseError
 from soniqd.model import ClaimedJob, Fence, JobId, WorkerId
 
 _Row = tuple[Any, ...]
@@ -89,6 +89,9 @@ class PostgresClaim:
             now = time.monotonic()
             lookahead.looked(heads, now=now, cost_s=now - started)
         lookahead.took(len(taken), dict(map(_place, taken)) if lookahead.places else {})
+        if goes_on and taken and len(taken) < limit:
+            self._look_behind_soon(kind, lookahead)
+            return taken, True
         if goes_on and len(taken) < limit:
             lookahead.forget()
             return taken, False
@@ -99,6 +102,38 @@ class PostgresClaim:
         """Claim from the only lane there is; None if there are several."""
         rows = await self._database.run(_CLAIM_ONLY_LANE, _asked(worker_id, kind, limit))
         return None if rows and rows[-1][_ID] is None else rows
+
+    def _look_behind_soon(self, kind: _Kind, lookahead: Lookahead) -> None:
+        """Look beside the claims for what they have gone past."""
+        if lookahead.looking is None or lookahead.looking.done():
+            lookahead.looking = asyncio.create_task(self._look_behind(kind, lookahead), name="soniqd-look-behind")
+
+    async def _look_behind(self, kind: _Kind, lookahead: Lookahead) -> None:
+        """Look from the beginning; what is found behind the places is announced, as if it came just now."""
+        names, queues = kind
+        asked = {
+            "names": None if names is None else texts(names),
+            "queues": None if queues is None else texts(queues),
+        }
+        began = time.monotonic()
+        try:
+            rows = await self._database.fetch(SQL["look_behind"], asked, repeat=True)
+            now = time.monotonic()
+            lanes = [((queue, name), (priority, seq)) for queue, name, priority, seq in rows]
+            behind = lookahead.behind(lanes)
+            lookahead.looked(lanes, now=now, cost_s=now - began)
+            if behind:
+                await self._database.fetch(SQL["announce"], {"queues": sorted(behind)}, repeat=True)
+        except (DatabaseError, ClosedError):
+            lookahead.forget()  # the next claim looks by itself
+            return
+        await asyncio.sleep(now - began)
+
+    async def _stop_looking(self) -> None:
+        tasks = [one.looking for one in self._lookaheads.values() if one.looking is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _probe(self, lookahead: Lookahead) -> None:
         rows = await self._database.fetch(SQL["find_better"], lookahead.probe(), rows="binary", repeat=True)

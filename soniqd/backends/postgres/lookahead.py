@@ -9,8 +9,12 @@ taken, and only now and then look from the beginning, so seldom that this costs 
 they can miss what turned up behind them. For better priorities, and for lanes that were empty, they ask by an index
 probe for each lane that was ever seen, every ``_PROBE_S`` or so: that walks over next to nothing. What is left, a job
 that came back among equals and a lane never seen before, waits for the next look, ``LONGEST_S`` at most, and only as
-long as there is enough else to do: a claim that is not filled looks from the beginning at once. Where things are not
-that busy, every claim looks from the beginning.
+long as there is enough else to do: after a claim that is not filled somebody looks from the beginning at once. Where
+things are not that busy, every claim looks from the beginning.
+
+A claim that found something goes back with that, and the look is made beside it, resting for as long as it took; what
+it finds behind the places is announced like a new job. A claim that found nothing looks by itself. So a job that comes
+alone does not wait for the walk: 0.5 ms instead of 32 with 300,000 rows kept by an old snapshot.
 
 A lane that such a look finds empty keeps its place: what was before it is gone, and what comes next comes after it.
 Without that, a queue that is drained again and again was walked from its beginning twice each time, once to find it
@@ -22,6 +26,7 @@ lanes, whose dead entries lead to another page each. At one look a second, claim
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -66,6 +71,8 @@ class Lookahead:
     _cost_s: float = 0.0
     _several_until: float = 0.0
     _forgotten: bool = False
+    looking: asyncio.Task[None] | None = None
+    """A look from the beginning beside the claims, and the rest after it."""
 
     def expects_one_lane(self, now: float) -> bool:
         """Tell whether to try the shorter claim, which serves one lane."""
@@ -102,6 +109,10 @@ class Lookahead:
         self._know(found)
         if cost_s < _CHEAP_S:
             self._claimed = 0
+
+    def behind(self, lanes: Iterable[tuple[Lane, Place]]) -> set[str]:
+        """Tell in which queues there is something that claims have gone past, or do not know."""
+        return {lane[0] for lane, place in lanes if lane not in self.places or place < self.places[lane]}
 
     def wants_probe(self, now: float) -> bool:
         """Tell whether to ask what has come before the places."""

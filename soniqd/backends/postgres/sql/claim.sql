@@ -129,6 +129,28 @@ FROM claimed
 UNION ALL
 SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM lane WHERE is_one_of_several;
 
+-- name: look_behind
+-- look for jobs that claims have gone past
+-- Each lane with its best row, as claim's walk finds them.
+WITH RECURSIVE walk AS (
+  (SELECT queue, job_name, priority, seq FROM soniq_jobs
+   WHERE status = 'queued' AND scheduled_at IS NULL
+   ORDER BY queue, job_name, priority, seq LIMIT 1)
+  UNION ALL
+  SELECT n.* FROM walk CROSS JOIN LATERAL (
+    SELECT j.queue, j.job_name, j.priority, j.seq FROM soniq_jobs j
+    WHERE j.status = 'queued' AND j.scheduled_at IS NULL AND (j.queue, j.job_name) > (walk.queue, walk.job_name)
+    ORDER BY j.queue, j.job_name, j.priority, j.seq LIMIT 1) n
+)
+SELECT l.queue, l.job_name, l.priority, l.seq FROM walk l
+WHERE (%(names)s::text[] IS NULL OR l.job_name = ANY (%(names)s::text[]))
+  AND (%(queues)s::text[] IS NULL OR l.queue = ANY (%(queues)s::text[]))
+  AND NOT EXISTS (SELECT FROM soniq_queues q WHERE q.name = l.queue AND q.paused);
+
+-- name: announce
+-- announce jobs that claims have gone past
+SELECT pg_notify('soniq_new_job', queue) FROM unnest(%(queues)s::text[]) AS a (queue);
+
 -- name: find_better
 -- look for jobs that come first
 -- Of each lane the best row, if its priority is better than where claims go on (see lookahead.py).

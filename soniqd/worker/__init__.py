@@ -43,8 +43,8 @@ What a job costs, and what was tried (no-op jobs, 100 slots, microseconds of the
 * Hooks and sinks are called without a coroutine of ours and without a deadline as far as they do not wait: an async one
   takes its first step by hand (queue/answers.py), in the job's task, so that what it awaits finds that. A run has one
   context. Such a step by next() costs 0.2, by send(), which raises for each that ends, 0.3. Hooks, sink, context and
-  result together still cost nearly as much again as all the rest: 7 of 14.5 in the worker alone on 3.11 (7.5 of 15.5
-  before), of which the benchmark's own hooks and sink are 1.5 and the result's JSON, in C, 0.6.
+  result together still cost nearly as much again as all the rest: 6.7 of 14.6 in the worker alone on 3.11 (7.1 of 15.2
+  before), of which the benchmark's own hooks and sink are about 1 and the result's JSON, in C, 0.6.
 * Outcomes in the order of their ids alone: 0.1, of their fences 0.3. Results quoted all at once: 0.17, one by one 0.35.
 * uvloop against asyncio, with PostgreSQL: 15.2 against 17.1 on 3.11, 12.2 against 13.0 on 3.12, 11.9 against 13.0 on
   3.13. Batches leave the loop little to do. 3.14 was not to be had.

@@ -147,7 +147,7 @@ async def test_code_that_cannot_be_imported_is_refused_with_its_error_and_the_pl
         error = await failed_reload(daemon)
         assert error.startswith("cannot import test_jobs: KeyError: 'colour' (")
         assert f"{tmp_path}/test_jobs.py:" in error
-        assert error.endswith("; the whole traceback is in soniqd's log, below \"why generation 2 cannot boot\"")
+        assert error.endswith('; the whole traceback is in soniqd\'s log, below "why generation 2 cannot boot"')
         [record] = daemon.log.find("boot_traceback", generation=2)
         assert record["message"] == "why generation 2 cannot boot:"
         assert record["traceback"].rstrip().endswith("KeyError: 'colour'")

@@ -360,6 +360,18 @@ def test_a_fork_server_that_ran_long_enough_is_booted_again_at_once_however_ofte
         script.tell(ev.Booted(1))
 
 
+def test_a_fork_server_that_is_lost_again_and_again_asks_for_the_time_of_its_next_boot():
+    script = running(ONE)
+    for _ in range(3):
+        script.tell(ev.ForkServerLost(1, KILLED), after=0.1)
+    boots = script.machine.next_deadline_s()
+    assert boots is not None
+    assert boots > script.now
+    assert fx.Boot(1) not in script.seen
+    script.wait(boots - script.now)
+    assert fx.Boot(1) in script.seen
+
+
 def test_a_child_that_hangs_while_it_starts_is_found_too():
     script = Script(ONE)
     script.tell(ev.Booted(1))

@@ -15,6 +15,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Collection
+from functools import lru_cache
 from pathlib import Path
 
 from soniqd.backends.values import WakeUp
@@ -26,6 +27,9 @@ _LONGEST_ADDRESS = 107
 
 _MOST_QUEUES = 50
 """A message that would name more says "anything": a datagram stays far below any buffer."""
+
+_MOST_AT_ONCE = 1000
+"""Of more messages than so many at once the rest has to wait for the event loop's next turn."""
 
 _MTIME_SETTLED_S = 0.1
 """A folder's mtime is as coarse as the kernel's tick: a listing taken right after a change is not trusted."""
@@ -212,26 +216,53 @@ class Subscription:
             self._place = None
 
     def _hear(self) -> None:
-        heard = 0
-        while self._socket is not None and heard < 1000:
-            try:
-                self._note(self._socket.recv(65536))
-            except BlockingIOError:
-                break
-            heard += 1
-        if heard >= self._most_waiting:
-            self._box.add()
+        """Take what lies in the socket. What comes first goes on at once: mostly it is all there is."""
+        message = self._received()
+        if message is None:
+            return
+        self._note(message)
+        message = self._received()
+        if message is not None:
+            self._hear_more(message)
+
+    def _hear_more(self, message: bytes | None) -> None:
+        heard = 1
+        with self._box.burst():
+            while message is not None:
+                self._note(message)
+                heard += 1
+                message = self._received() if heard < _MOST_AT_ONCE else None
+            if heard >= self._most_waiting:
+                self._box.add()
+
+    def _received(self) -> bytes | None:
+        if self._socket is None:
+            return None
+        try:
+            return self._socket.recv(65536)
+        except BlockingIOError:
+            return None
 
     def _note(self, message: bytes) -> None:
-        try:
-            told = json.loads(message)
-            queues, due_at = told["queues"], told["due_at"]
-            for queue in queues:
-                self._box.add(str(queue))
-            if due_at is not None:
-                self._box.add(due_in_s=max(0.0, float(due_at) - self._clock()))
-        except (ValueError, TypeError, KeyError):
-            self._box.add()
+        queues, due_at = _told(message)
+        if due_at is None and len(queues) == 1:
+            self._box.add_only(queues[0])
+            return
+        for queue in queues:
+            self._box.add(queue)
+        if due_at is not None:
+            self._box.add(due_in_s=max(0.0, due_at - self._clock()))
+
+
+@lru_cache(_MOST_QUEUES)
+def _told(message: bytes) -> tuple[tuple[str | None, ...], float | None]:
+    """Read a message: queues, None for any of them, and when a job is due."""
+    try:
+        told = json.loads(message)
+        due_at = told["due_at"]
+        return tuple(str(queue) for queue in told["queues"]), None if due_at is None else float(due_at)
+    except (ValueError, TypeError, KeyError):
+        return (None,), None
 
 
 def _bound(folder: Path, name: str, mode: int) -> socket.socket:

@@ -44,8 +44,9 @@ def choose_sleeper(sleepers: Iterable[Sleeper], queue: str | None, recently_woke
     fitting = [s for s in sleepers if s.free > 0 and (queue is None or not s.queues or queue in s.queues)]
     if not fitting:
         return None
-    best = min(fitting, key=lambda s: (s.in_flight, recently_woken.get(s.worker_id, 0.0)))
-    return best.worker_id
+    if len(fitting) == 1:
+        return fitting[0].worker_id
+    return min(fitting, key=lambda s: (s.in_flight, recently_woken.get(s.worker_id, 0.0))).worker_id
 
 
 class Waker:

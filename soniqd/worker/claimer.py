@@ -44,6 +44,7 @@ _SLOW_THREADS_S = 30.0  # how long threads that held claimed jobs up are claimed
 _LOOK_STEP_S = 1.0
 _FALLBACK_S = 1.0
 _FALLBACK_POLLS = 6
+_FEW = 8  # of a stock no larger than one part in this many of the slots nothing is held while none is used
 _NEVER = -1
 _ALWAYS = 1_000_000_000
 
@@ -265,10 +266,13 @@ class Claimer:
             executor.low_water = _NEVER  # the completer rings after each write, and so does the end of a suspect
             return []
         stock = self._rate.stock(executor.ended, now, self._options)
-        at_rest = not stock and executor.is_idle and now >= self._split_until
-        if at_rest and self._asks_at_rest and self._names_known == len(self._tasks):
-            self._skipped_threads, executor.low_water = False, 0
-            return self._asks_at_rest  # as last time: somebody waits for just this job
+        few = stock * _FEW <= self._options.concurrency
+        at_rest = few and executor.is_idle and now >= self._split_until
+        if at_rest:
+            if self._asks_at_rest and self._names_known == len(self._tasks):
+                self._skipped_threads, executor.low_water = False, 0
+                return self._asks_at_rest  # as last time: somebody waits for just this job
+            stock = 0
         with_async, threaded = self._task_names()
         waiting = executor.ready if with_async else executor.waiting
         executor.low_water = stock // 2

@@ -50,9 +50,12 @@ class DirectStatement:
         if transformer is None:
             cursor = await psycopg.AsyncCursor(connection).execute(self._statement.text, parameters, binary=True)
             return await cursor.fetchall()
-        values = [None if (value := parameters[name]) is None else value.encode() for name in self._names]
-        if any(value is not None and 0 in value for value in values):  # libpq would end the text there
-            raise psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
+        values: list[bytes | None] = []
+        for name in self._names:
+            value = parameters[name]
+            values.append(None if value is None else value.encode())
+            if value is not None and "\0" in value:  # libpq would end the text there
+                raise psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
         try:
             async with connection.lock:
                 result = await self._executed(connection, values)

@@ -93,6 +93,7 @@ class Claimer:
         self._skipped_threads = False
         self._paused = False
         self._stopped = False
+        self._answered = False
         self._due_at = 0.0
         self._poll_at = 0.0
         self._polls = 0
@@ -140,6 +141,8 @@ class Claimer:
                 self._outage.lost(error)
                 await self._outage.pause()
                 continue
+            if self._answered:  # a whole turn: a look for due jobs says nothing about the claim behind it
+                self._outage.back(writing=False)
             if self._until_empty and self._is_done():
                 return
             if asked and self._wants and self._has_room():
@@ -162,6 +165,7 @@ class Claimer:
 
     async def _turn(self) -> bool:
         """Do what is to be done now; return whether that was a claim."""
+        self._answered = False
         now = time.monotonic()
         self._give_back_stale(now)
         if self._paused or self._stopped:
@@ -207,7 +211,7 @@ class Claimer:
             self._news = True
             self._recheck_at = [0.0, time.monotonic() + _LATE_COMMIT_S]
             raise
-        self._outage.back()
+        self._answered = True
         self._note_look()
         full = len(jobs) >= ask.limit
         self._more |= full
@@ -241,7 +245,7 @@ class Claimer:
         except DatabaseError:
             self._due_at = 0.0
             raise
-        self._outage.back()
+        self._answered = True
         if report.promoted:
             self._news = True
         if report.promoted >= _PROMOTE_LIMIT:

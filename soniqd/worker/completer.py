@@ -139,10 +139,10 @@ class Completer:
                 left = await self._replacements(left, error)
             except DatabaseError as error:
                 repeated = True
-                self._outage.lost(error)
+                self._outage.lost(error, writing=True)
                 await self._outage.pause()
             else:
-                self._outage.back()
+                self._outage.back(writing=True)
                 return changed
 
     async def _replacements(self, outcomes: list[Outcome], error: OutcomeRefusedError) -> list[Outcome]:
@@ -150,7 +150,7 @@ class Completer:
         refused = [outcome for outcome in outcomes if outcome.fence.job_id in error.refused]
         plain = [_plain(outcome) for outcome in refused]
         if plain == refused:
-            self._outage.lost(error)
+            self._outage.lost(error, writing=True)
             await self._outage.pause()
             return plain
         for outcome in refused:

@@ -19,6 +19,9 @@ class Outage:
 
     The pauses grow with the outage itself, from 50 ms to ``longest_s``, each shortened by up to a half at random so
     that a fleet does not come back in step. Whoever reaches the database ends the pauses of all others.
+
+    Where outcomes cannot be written, only one that is written ends the outage: on a full disk, claims that find nothing
+    to take succeed all the time.
     """
 
     def __init__(self, *, worker_id: str, on_change: Callable[[], None], longest_s: float = 1.0) -> None:
@@ -26,14 +29,16 @@ class Outage:
         self._on_change = on_change
         self._longest_s = longest_s
         self._since: float | None = None
+        self._of_writes = False
         self._bells: set[Bell] = set()
 
     @property
     def is_on(self) -> bool:
         return self._since is not None
 
-    def lost(self, error: BaseException) -> None:
-        """Note that a call failed; the first of an outage is logged."""
+    def lost(self, error: BaseException, *, writing: bool = False) -> None:
+        """Note that a call failed, ``writing`` if it writes in any case; the first of an outage is logged."""
+        self._of_writes |= writing
         if self._since is None:
             self._since = time.monotonic()
             emit(
@@ -43,12 +48,15 @@ class Outage:
             )
             self._on_change()
 
-    def back(self) -> None:
+    def back(self, *, writing: bool) -> None:
         """Note that a call succeeded."""
         if self._since is None:
             return
+        if self._of_writes and not writing:
+            self.retry_now()
+            return
         emit(catalogue.WORKER_DATABASE_BACK, worker_id=self._worker_id, outage_s=time.monotonic() - self._since)
-        self._since = None
+        self._since, self._of_writes = None, False
         self.retry_now()
         self._on_change()
 

@@ -56,7 +56,7 @@ class Registration:
                 self._outage.lost(error)
                 await self._outage.pause()
                 continue
-            self._outage.back()
+            self._outage.back(writing=True)
             if record is self.record:  # else it was swept, or paused, while it registered
                 self._registered = record
                 return True

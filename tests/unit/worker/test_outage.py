@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 
-from soniqd.errors import SchemaError
+from soniqd.errors import DatabaseUnavailableError, SchemaError
 from soniqd.worker.outage import Outage
 from tests.support.waiting import eventually
 from tests.unit.worker.rig import Rig, hang, lost_after, lost_before
@@ -61,6 +61,47 @@ async def test_claiming_goes_on_after_an_outage(rig: Rig, caplog):
             await rig.until(job_id, "done")
     names = [getattr(entry, "event", "") for entry in caplog.records]
     assert names.count("worker_database_lost") == names.count("worker_database_back") == 1
+
+
+def _said(caplog) -> list[str]:
+    names = [getattr(entry, "event", "") for entry in caplog.records]
+    return [name for name in names if name in ("worker_database_lost", "worker_database_back")]
+
+
+async def test_claims_that_find_nothing_do_not_end_an_outage_of_writes(rig: Rig, caplog):
+    rig.task(work)
+    released = asyncio.Event()
+
+    async def full(call):
+        if not released.is_set():
+            raise DatabaseUnavailableError("cannot write: the disk is full")
+        return await call()
+
+    rig.backend.fault("complete", *[full] * 1000)
+    job_id = await rig.enqueue("work")
+    with caplog.at_level(logging.INFO, "soniqd"):
+        async with rig.running() as worker:
+            await eventually(lambda: rig.backend.count("complete") >= 1)
+            for turn in range(3):
+                claims, writes = rig.backend.count("claim"), rig.backend.count("complete")
+                worker.wake()
+                await eventually(lambda before=claims: rig.backend.count("claim") > before, message=f"claim {turn}")
+                await eventually(lambda before=writes: rig.backend.count("complete") > before)
+            assert worker.state().phase == "waiting_for_database"
+            released.set()
+            await rig.until(job_id, "done")
+            await eventually(lambda: worker.state().phase == "running")
+    assert _said(caplog) == ["worker_database_lost", "worker_database_back"]
+
+
+async def test_a_look_for_due_jobs_does_not_end_an_outage_of_claims(rig: Rig, caplog):
+    rig.task(work)
+    rig.backend.fault("claim", *[lost_before] * 4)
+    job_id = await rig.enqueue("work")
+    with caplog.at_level(logging.INFO, "soniqd"):
+        async with rig.running(poll_interval_s=0.001):
+            await rig.until(job_id, "done")
+    assert _said(caplog) == ["worker_database_lost", "worker_database_back"]
 
 
 async def test_pauses_between_tries_stay_short(rig: Rig):

@@ -6,13 +6,14 @@ import asyncio
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from soniqd.backends import JobFilter
-from soniqd.backends.sqlite import SQLiteBackend
+from soniqd.backends.sqlite import SQLiteBackend, threads
 from soniqd.backends.sqlite.failures import translated
 from soniqd.backends.sqlite.threads import Answer, Call, Writer
 from soniqd.backends.sqlite.transaction import Transaction
@@ -39,6 +40,43 @@ async def test_a_missing_folder(tmp_path: Path) -> None:
         await backend.open()
     (tmp_path / "missing").mkdir()
     await backend.open()
+    await backend.close()
+
+
+async def test_who_waits_for_the_first_one_to_open_does_not_suffer_from_its_cancellation(path: Path) -> None:
+    setup = SQLiteBackend(path)
+    await setup.open()
+    await setup.setup()
+    await setup.close()
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    backend = SQLiteBackend(path)
+    first, second = asyncio.create_task(backend.open()), asyncio.create_task(backend.open())
+    await asyncio.sleep(0)  # both wait now
+    first.cancel()
+    await asyncio.wait({first})
+    other.execute("COMMIT")
+    other.close()
+    await second
+    assert len(await backend.enqueue([job()])) == 1
+    await backend.close()
+
+
+async def test_of_many_bulks_only_the_first_ones_hold_the_loop_up(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = SQLiteBackend(path)
+    await backend.open()
+    await backend.setup()
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    monkeypatch.setattr(threads, "_HAND_OVER_S", 0.2)
+    bulks = [asyncio.create_task(backend.enqueue([job() for _ in range(500)])) for _ in range(10)]
+    began = time.monotonic()
+    await asyncio.sleep(0)  # all of them are handed over
+    held_up_s = time.monotonic() - began
+    other.execute("COMMIT")
+    other.close()
+    assert [len(ids) for ids in await asyncio.gather(*bulks)] == [500] * 10
+    assert held_up_s < 1.0
     await backend.close()
 
 

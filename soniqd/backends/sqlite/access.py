@@ -28,16 +28,19 @@ class Access:
         self._reader: Reader | None = None
         self._pid = 0
         self._is_ready = False
+        self._opening = 0
 
     def now(self) -> float:
         """Return the time, in seconds since the epoch."""
         return self._clock()
 
     async def open(self) -> None:
-        """Start the writer and let it open the file, or wait for whoever does that just now."""
+        """Start the writer and let it open the file, or wait for whoever does that just now.
+
+        Where that fails, or is cancelled, the last of those who wait closes it again.
+        """
         if self._is_ready:
             return
-        makes_it = self._writer is None
         if self._writer is None:
             self._pid = os.getpid()
             self._writer = Writer(
@@ -48,13 +51,16 @@ class Access:
                 clock=self._clock,
             )
         writer = self._writer
+        self._opening += 1
         try:
             await self.write(lambda _: None)
+            self._is_ready = self._writer is writer
         except BaseException:
-            if makes_it:
+            if self._opening == 1 and self._writer is writer and not self._is_ready:
                 await self.close()
             raise
-        self._is_ready = self._writer is writer
+        finally:
+            self._opening -= 1
 
     async def close(self) -> None:
         """Finish what was asked for, and end the threads."""

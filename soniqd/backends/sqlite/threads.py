@@ -75,10 +75,11 @@ class ConnectionThread(Generic[S]):
         """Have the work done, and return its answer. Cancelling leaves undone what has not begun.
 
         For work that is ``much``, the loop stands still until the thread has begun with it, ``_HAND_OVER_S`` at most:
-        while the loop is busy, the thread waits 5 ms for the interpreter lock at each of its steps.
+        while the loop is busy, the thread waits 5 ms for the interpreter lock at each of its steps. It does not stand
+        still once more for work behind work that has not begun, such as that of many callers while the file is locked.
         """
         future = self._loop.create_future()
-        begun = threading.Semaphore(0) if much else None
+        begun = threading.Semaphore(0) if much and self._calls.empty() else None
         self._calls.put(Call(work, future, begun))
         if begun is not None:
             begun.acquire(timeout=_HAND_OVER_S)

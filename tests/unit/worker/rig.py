@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
@@ -49,7 +50,7 @@ class FaultyBackend:
 
     def __getattr__(self, name: str) -> Any:
         attribute = getattr(self.inner, name)
-        if not asyncio.iscoroutinefunction(attribute):
+        if not inspect.iscoroutinefunction(attribute):
             return attribute
 
         async def call(*args: Any, **kwargs: Any) -> Any:
@@ -95,7 +96,7 @@ class Rig:
             Task(
                 name=name,
                 handler=handler,
-                is_async=asyncio.iscoroutinefunction(handler),
+                is_async=inspect.iscoroutinefunction(handler),
                 signature=read_signature(handler, name),
                 **settings,
             )

@@ -1,13 +1,17 @@
 import asyncio
 from functools import partial
 
+import psycopg
 import pytest
+import uvloop
 from psycopg import errors
 from psycopg.pq import TransactionStatus
 
+from soniqd.backends.postgres import PostgresBackend, pool
 from soniqd.backends.postgres.connection import Connection
 from soniqd.backends.postgres.direct import DirectStatement
 from soniqd.backends.postgres.statements import Statement
+from tests.support.jobs import new_job
 from tests.support.waiting import eventually
 
 SLEEP = Statement("sleep", "sleep", b"SELECT pg_sleep(%(seconds)s::float8)::text")
@@ -54,3 +58,39 @@ async def test_a_server_that_goes_away_meanwhile_is_quoted(connection, sleeping,
     with pytest.raises(errors.AdminShutdown, match=r"^terminating connection due to administrator command"):
         await sleeping
     assert connection.closed
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_a_server_that_went_away_while_the_loop_was_busy_keeps_nobody_waiting(postgres_url, postgres_server, run):
+    """It has said goodbye and resets what is sent then: uvloop calls the reader of such a socket only once."""
+
+    async def use():
+        connection = await Connection.connect(postgres_url, autocommit=True)
+        statement, values = DirectStatement(ECHO), {"text": "y", "length": "1"}
+        await statement.run(connection, values)
+        postgres_server.execute(f"SELECT pg_terminate_backend({connection.info.backend_pid}, 10000)")
+        with pytest.raises(psycopg.OperationalError):
+            await asyncio.wait_for(statement.run(connection, values), 10)
+        assert connection.closed
+        await connection.close()
+
+    run(use())
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_a_job_is_stored_after_its_connection_was_ended_while_the_loop_was_busy(
+    postgres_url, postgres_server, monkeypatch, run
+):
+    monkeypatch.setattr(pool, "_FRESH_FOR_S", 0.0)
+
+    async def use():
+        backend = PostgresBackend(postgres_url)
+        await backend.open()
+        async with backend.acquire() as connection:
+            pid = connection.info.backend_pid
+        await backend.enqueue([new_job()])
+        postgres_server.execute(f"SELECT pg_terminate_backend({pid}, 10000)")
+        await asyncio.wait_for(backend.enqueue([new_job()]), 10)
+        await backend.close()
+
+    run(use())

@@ -3,7 +3,8 @@
 psycopg registers a reader for each wait and removes it again, which is a dozen system calls with uvloop: more than
 sending a claim and reading its answer. Whoever waits by :meth:`Connection.arrival` leaves the reader where it is; it
 goes when psycopg waits by itself, when something comes that nobody has asked for (the server's goodbye, say), and
-before the descriptor is closed, since the next file may get its number.
+before the descriptor is closed, since the next file may get its number. What it has not heard proves nothing: an
+event loop that was kept busy has not looked.
 """
 
 from __future__ import annotations
@@ -34,13 +35,14 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
         self._reader: tuple[asyncio.AbstractEventLoop, int] | None = None
         self._waiter: asyncio.Future[None] | None = None
 
-    @property
-    def is_quiet(self) -> bool:
-        """Nothing has come since the last answer, not even the end of the stream: seen by the reader that stayed."""
-        return self._reader is not None
+    async def arrival(self, *, again: bool = False) -> None:
+        """Wait until something has arrived, and have libpq take it in; raises what libpq says.
 
-    async def arrival(self) -> None:
-        """Wait until something has arrived, and have libpq take it in; raises what libpq says."""
+        ``again``: for more of the same answer, with a new reader. One of a socket that has failed (a server that is
+        gone resets it) is called no more than once by uvloop, and the failure may come behind a last word.
+        """
+        if again:
+            self._stop_reading()
         loop = asyncio.get_running_loop()
         waiter = self._waiter = loop.create_future()
         if self._reader is None:
@@ -73,9 +75,9 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
         await super().close()
 
     def _arrived(self) -> None:
-        if self._waiter is None:
+        if self._waiter is None or self._waiter.done():
             self._stop_reading()  # what has come lies there for whoever is next
-        elif not self._waiter.done():
+        else:
             self._waiter.set_result(None)
 
     def _stop_reading(self) -> None:

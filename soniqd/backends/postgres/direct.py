@@ -97,14 +97,16 @@ class DirectStatement:
 async def _results(connection: Connection) -> list[PGresult]:
     pgconn = connection.pgconn
     results: list[PGresult] = []
+    again = False
     while True:
         if pgconn.is_busy():
             try:
-                await connection.arrival()
+                await connection.arrival(again=again)
             except psycopg.OperationalError:
                 if not any(result.status == ExecStatus.FATAL_ERROR for result in results):
                     raise
                 return results  # the server has said why before it left
+            again = True
         elif (result := pgconn.get_result()) is not None:
             results.append(result)
         else:

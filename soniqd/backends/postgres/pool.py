@@ -68,7 +68,7 @@ class ConnectionPool:
                 raise ClosedError("cannot use the database: the backend was closed")
             while self._idle:
                 idle_since, connection = self._idle.pop()
-                if connection.is_quiet or time.monotonic() - idle_since < _FRESH_FOR_S or is_usable(connection):
+                if time.monotonic() - idle_since < _FRESH_FOR_S or is_usable(connection):
                     return connection
                 await self._discard(connection)
             if self._size < self._max_size:

@@ -206,6 +206,7 @@ ELSEWHERE: dict[str, dict[str, str]] = {
     "Interpreter": {"path": "python", "_soft_nofile": "soft_nofile", "_early": "it was booted"},
     "InterpreterProcess": {"_pidfd": "opened anew"},
     "Ledger": {
+        "_vacuuming": "begins anew: it may ask once more",
         "up": "up",
         "problem": "problem",
         "_has_schema": "looked at anew",
@@ -287,6 +288,7 @@ ELSEWHERE: dict[str, dict[str, str]] = {
         "_socket": "ends with the image",
     },
     "ControlServer": {
+        "_spare": "taken up anew",
         "_path": "settings",
         "_group": "settings",
         "_limits": "constants",

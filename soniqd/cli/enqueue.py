@@ -101,24 +101,32 @@ class _Wish:
 async def _store(session: Session, backend: StorageBackend, wish: _Wish) -> tuple[NewJob, JobId, str]:
     """Store it; return the job, the id of what is queued now, and what may keep it from being run, if anything."""
     said = await backend.task_defaults(wish.name)
-    if said is not None:
-        _check(wish, said)
+    problems = "" if said is None else _problems(wish, said)
+    if problems and await _any_up(session, backend):
+        raise InvalidArgumentsError(f"cannot enqueue {wish.name}: {problems}", task_name=wish.name)
     job = _new_job(wish, said or TaskDefaults(max_attempts=session.database.max_retries + 1))
     [stored] = await backend.enqueue([job])
+    if problems:
+        return job, stored, f"no worker is up; by what those said that are lost, {problems}"
     if said is not None and wish.queue is None:
         return job, stored, ""
     facts = await backend.job_facts(stored)
     return job, stored, "" if facts is None else await _note(session, backend, facts)
 
 
-def _check(wish: _Wish, task: TaskDefaults) -> None:
-    """Raise InvalidArgumentsError where a worker has said that the task cannot be called with these."""
+def _problems(wish: _Wish, task: TaskDefaults) -> str:
+    """Return why the task cannot be called with these arguments, by what workers have said, or nothing."""
     missing = [name for name in task.required or () if name not in wish.args]
     unknown = [] if task.accepted is None else [name for name in wish.args if name not in task.accepted]
     problems = [f'the argument "{name}" is missing' for name in missing]
     problems += [f'there is no argument "{name}"{did_you_mean(name, task.accepted or ())}' for name in unknown]
-    if problems:
-        raise InvalidArgumentsError(f"cannot enqueue {wish.name}: {', '.join(problems)}", task_name=wish.name)
+    return ", ".join(problems)
+
+
+async def _any_up(session: Session, backend: StorageBackend) -> bool:
+    """Whether there are workers that are not lost: the next ones may be of a release that takes other arguments."""
+    longest_s = session.database.heartbeat_timeout_s
+    return any((worker.heartbeat_age_s or 0.0) <= longest_s for worker in await backend.list_workers())
 
 
 async def _note(session: Session, backend: StorageBackend, facts: JobFacts) -> str:

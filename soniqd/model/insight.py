@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import chain
 
 from soniqd.model.job import JobRecord, WorkerId
 from soniqd.model.worker import WorkerRecord
@@ -38,6 +39,26 @@ class TaskDefaults:
         for name in ("required", "accepted"):
             if (value := getattr(self, name)) is not None:
                 object.__setattr__(self, name, tuple(value))
+
+    @classmethod
+    def agreed(cls, said: Iterable[TaskDefaults | None]) -> TaskDefaults | None:
+        """Return what workers say together, the newest first: arguments that any of them takes are not refused.
+
+        While one release replaces another, a job is for those of either.
+        """
+        everyone = tuple(said)
+        newest = next((one for one in everyone if one is not None), None)
+        if newest is None:
+            return None
+        required = [one.required for one in everyone if one is not None and one.required is not None]
+        accepted = [one.accepted for one in everyone if one is not None and one.accepted is not None]
+        by_all = tuple(name for name in newest.required or () if all(name in names for names in required))
+        by_any = tuple(dict.fromkeys(chain.from_iterable(accepted)))
+        return replace(
+            newest,
+            required=by_all if len(required) == len(everyone) else None,
+            accepted=by_any if len(accepted) == len(everyone) else None,
+        )
 
 
 @dataclass(frozen=True, slots=True)

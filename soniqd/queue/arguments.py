@@ -83,6 +83,8 @@ def _names_of_model(model: type[Any]) -> ArgumentNames:
 
 def _is_plain(model: Any) -> bool:
     """Whether a pydantic model takes its fields by one name each, as they come; pydantic is not imported here."""
+    if not model.__pydantic_complete__:  # of a type that is declared behind it: its aliases are not known yet
+        return False
     if model.__pydantic_root_model__ or model.__pydantic_custom_init__:
         return False
     if any(model.model_config.get(key) for key in ("populate_by_name", "validate_by_name")):

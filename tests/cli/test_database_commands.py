@@ -177,6 +177,17 @@ def test_enqueue_refuses_arguments_that_the_task_cannot_be_called_with(soniqctl,
     assert soniqctl("jobs", "list").stdout == "no jobs\n"
 
 
+def test_what_lost_workers_said_refuses_nothing(soniqctl, telling_worker, database):
+    async def lose(backend):
+        await backend._access.write(lambda tx: tx.connection.execute("UPDATE soniq_workers SET last_heartbeat = 0"))
+
+    database(lose)
+    result = soniqctl("enqueue", "mail.send", "--args", '{"text": "a"}')
+    said = 'the argument "to" is missing, there is no argument "text"'
+    assert result.stderr == f"note: no worker is up; by what those said that are lost, {said}\n"
+    assert result.stdout.strip() in soniqctl("jobs", "list").stdout
+
+
 def test_enqueue_stores_arguments_that_the_task_can_be_called_with(soniqctl, telling_worker):
     for args in ('{"to": "a"}', '{"to": "a", "copies": 2}'):
         assert soniqctl("enqueue", "mail.send", "--args", args).stderr == ""

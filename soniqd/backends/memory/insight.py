@@ -49,8 +49,9 @@ class MemoryInsight(MemoryWorkers):
         )
 
     async def task_defaults(self, name: str) -> TaskDefaults | None:
-        saying = [worker for worker in self._live() if name in worker.defaults]
-        return max(saying, key=lambda worker: worker.started_at).defaults[name] if saying else None
+        knowing = [worker for worker in self._live() if name in worker.names]
+        knowing.sort(key=lambda worker: worker.started_at, reverse=True)
+        return TaskDefaults.agreed(worker.defaults.get(name) for worker in knowing)
 
     async def leader(self, name: str) -> LeaderRecord | None:
         return LeaderRecord(socket.gethostname(), os.getpid()) if name in self._state.leaders else None

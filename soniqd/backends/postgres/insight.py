@@ -85,13 +85,13 @@ class PostgresInsight(PostgresInspect, PostgresWorkers):
             ahead=ahead[0][0] if ahead else None,
             workers=tuple(await self.list_workers()),
             knowers=frozenset(knowers),
-            defaults=_first(knowers.values()),
+            defaults=TaskDefaults.agreed(knowers.values()),
             dead_letter_reason=seen["dead_letter_reason"],
             replayed=seen["resurrection_count"] or 0,
         )
 
     async def task_defaults(self, name: str) -> TaskDefaults | None:
-        return _first((await self._knowers(name)).values())
+        return TaskDefaults.agreed((await self._knowers(name)).values())
 
     async def leader(self, name: str) -> LeaderRecord | None:
         rows = await self._database.fetch(SQL["leader"], {"key": advisory_key(f"leadership:{name}")}, repeat=True)
@@ -127,7 +127,3 @@ def _oldest(heads: Iterable[tuple[str, str, bool, float | None]]) -> dict[str, f
     for queue, _, _, age_s in heads:
         oldest[queue] = max(oldest.get(queue, 0.0), age_s or 0.0)
     return oldest
-
-
-def _first(said: Iterable[TaskDefaults | None]) -> TaskDefaults | None:
-    return next((one for one in said if one is not None), None)

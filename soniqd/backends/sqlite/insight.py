@@ -66,13 +66,14 @@ class SQLiteInsight(SQLiteInspection, SQLiteWorkers):
             ahead=ahead,
             workers=tuple(await self.list_workers()),
             knowers=frozenset(knowers),
-            defaults=_first(knowers),
+            defaults=TaskDefaults.agreed(knowers.values()),
             dead_letter_reason=reason,
             replayed=replayed,
         )
 
     async def task_defaults(self, name: str) -> TaskDefaults | None:
-        return _first(await self._access.read(lambda db: _knowers(db, name)))
+        knowers = await self._access.read(lambda db: _knowers(db, name))
+        return TaskDefaults.agreed(knowers.values())
 
     async def leader(self, name: str) -> LeaderRecord | None:
         return await self._access.read(lambda _: FileLock(self._access.path, name).holder())
@@ -207,10 +208,6 @@ def _ahead(db: sqlite3.Connection, job_id: str) -> int | None:
 
 def _knowers(db: sqlite3.Connection, name: str) -> dict[WorkerId, TaskDefaults | None]:
     return {WorkerId(worker_id): read_defaults(text) for worker_id, text in rows(db, "knowers", (name,))}
-
-
-def _first(knowers: dict[WorkerId, TaskDefaults | None]) -> TaskDefaults | None:
-    return next((said for said in knowers.values() if said is not None), None)
 
 
 def _one(db: sqlite3.Connection, name: str, *parameters: object) -> Any:

@@ -177,6 +177,17 @@ async def test_the_newest_worker_is_believed_and_then_the_next(backend: StorageB
     assert await backend.task_defaults("send") == MAIL
 
 
+async def test_workers_of_two_releases_are_asked_for_no_more_arguments_than_either_needs(
+    backend: StorageBackend,
+) -> None:
+    await registered(backend, {"send": TaskDefaults(required=("to", "body"), accepted=("to", "body", "copies"))})
+    await registered(backend, {"send": TaskDefaults(queue="newer", required=("to", "text"), accepted=("to", "text"))})
+    said = await backend.task_defaults("send")
+    assert said == TaskDefaults(queue="newer", required=("to",), accepted=("to", "text", "body", "copies"))
+    await worker(backend, names=["send"])  # of a release that says nothing: it may take anything
+    assert await backend.task_defaults("send") == TaskDefaults(queue="newer")
+
+
 async def test_what_a_worker_says_can_change(backend: StorageBackend) -> None:
     record = await registered(backend, {"send": MAIL})
     await backend.register_worker(record, names=["send"], defaults={"send": TaskDefaults()})

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import pytest
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, RootModel, model_validator
+from pydantic.alias_generators import to_camel
 
 import soniqd
 from soniqd.errors import ConfigurationError, InvalidArgumentsError
@@ -215,12 +216,24 @@ class OwnInit(Order):
         super().__init__(**{"order_id": 1, **values})
 
 
+class Forward(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid")
+    user_id: int
+    ship_to: Parcel
+
+
+class Parcel(BaseModel):
+    street: str = ""
+
+
 class Duck:
     @classmethod
     def model_validate(cls, obj: Any) -> Any:
         return obj
 
 
-@pytest.mark.parametrize("model", [Before, ByBothNames, ByChoice, OwnWay, OwnInit, RootModel[dict[str, int]], Duck])
+@pytest.mark.parametrize(
+    "model", [Before, ByBothNames, ByChoice, OwnWay, OwnInit, Forward, RootModel[dict[str, int]], Duck]
+)
 def test_nothing_is_said_of_a_model_that_may_accept_what_its_fields_do_not_show(model):
     assert argument_names(None, model) == ArgumentNames()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -68,6 +69,10 @@ def _said(caplog) -> list[str]:
     return [name for name in names if name in ("worker_database_lost", "worker_database_back")]
 
 
+def _more_of_each(rig: Rig, counts: dict[str, int]) -> bool:
+    return all(rig.backend.count(method) > count for method, count in counts.items())
+
+
 async def test_claims_that_find_nothing_do_not_end_an_outage_of_writes(rig: Rig, caplog):
     rig.task(work)
     released = asyncio.Event()
@@ -82,11 +87,10 @@ async def test_claims_that_find_nothing_do_not_end_an_outage_of_writes(rig: Rig,
     with caplog.at_level(logging.INFO, "soniqd"):
         async with rig.running() as worker:
             await eventually(lambda: rig.backend.count("complete") >= 1)
-            for turn in range(3):
-                claims, writes = rig.backend.count("claim"), rig.backend.count("complete")
+            for _ in range(3):
+                counts = {method: rig.backend.count(method) for method in ("claim", "complete")}
                 worker.wake()
-                await eventually(lambda before=claims: rig.backend.count("claim") > before, message=f"claim {turn}")
-                await eventually(lambda before=writes: rig.backend.count("complete") > before)
+                await eventually(partial(_more_of_each, rig, counts))
             assert worker.state().phase == "waiting_for_database"
             released.set()
             await rig.until(job_id, "done")

@@ -18,6 +18,8 @@ from soniqd.queue.ids import new_job_id
 
 _PAGE = 500
 _LONGEST_ERROR = 80
+_HINTED = 5
+"""For so many ids that are not there at most, those that may be meant are looked for."""
 
 
 @click.group("dead-letter")
@@ -168,7 +170,8 @@ def _show_replayed(session: Session, replayed: dict[str, str]) -> None:
 
 def _refuse_missing(session: Session, verb: str, job_ids: list[str]) -> None:
     async def hints(backend: StorageBackend) -> list[str]:
-        return [await similar_dead_letter(backend, JobId(job_id)) for job_id in job_ids]
+        found = [await similar_dead_letter(backend, JobId(job_id)) for job_id in job_ids[:_HINTED]]
+        return found + [""] * (len(job_ids) - len(found))
 
     if job_ids:
         problems = tuple(

@@ -214,7 +214,7 @@ class Claimer:
         self._answered = True
         self._note_look()
         full = len(jobs) >= ask.limit
-        self._more |= full
+        self._more |= full or (self._until_empty and bool(jobs))  # only a claim that finds nothing has seen everything
         if jobs:
             self._executor.offer(jobs)
             self._news |= self._executor.isolating  # ask again after the suspect: what came with it went back

@@ -26,7 +26,7 @@ _BYTES_OVERHEAD = 33
 """Of Objects/obmalloc.c: blocks are multiples of 16 bytes, up to 512, in pools of 16 KiB; and what a bytes object
 takes beside its content. Where these are other numbers, fewer gaps are filled, or more is allocated."""
 
-_FIRST_UNTRIED = (3, 14)
+_FIRST_UNTRIED = (3, 15)
 """How a count says "immortal" is CPython's own business: to be looked up, and tried, for each version."""
 
 _MOST_GAPS = 20_000

@@ -39,7 +39,7 @@ def copied_kib(*, prepare: str, use: str) -> int:
     return int(result.stdout)
 
 
-@pytest.mark.skipif(not (3, 12) <= sys.version_info < (3, 14), reason="no object is made immortal there")
+@pytest.mark.skipif(not (3, 12) <= sys.version_info < (3, 15), reason="no object is made immortal there")
 def test_reading_what_was_there_copies_nothing() -> None:
     use = "kept = [word for word in WORDS[::100]]"
     assert copied_kib(prepare="gc.freeze()", use=use) > 1000

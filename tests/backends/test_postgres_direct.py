@@ -90,7 +90,8 @@ def test_a_job_is_stored_after_its_connection_was_ended_while_the_loop_was_busy(
             pid = connection.info.backend_pid
         await backend.enqueue([new_job()])
         postgres_server.execute(f"SELECT pg_terminate_backend({pid}, 10000)")
-        await asyncio.wait_for(backend.enqueue([new_job()]), 10)
+        async with asyncio.timeout(10):  # and no task, before which the loop might look
+            await backend.enqueue([new_job()])
         await backend.close()
 
     run(use())

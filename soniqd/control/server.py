@@ -3,7 +3,7 @@
 Each client is served by a task of its own, one request at a time. None of them can hold the master up: who has sent no
 complete request, or taken no response, within its deadline is dropped; there are only so many clients; a line has a
 longest length; and who may not control the daemon is told so before a byte of his is read. A daemon that may open no
-more files still answers one client at a time (:class:`~soniqd.control.spare.SpareDescriptor`).
+more files still answers one client at a time (:class:`~soniqd.control.spare.SpareDescriptor`), none of them a follower.
 
 An answer may be a :class:`~soniqd.control.stream.Stream`: it goes on until it ends, the client leaves or says anything
 more, or takes nothing for too long. There are fewer streams than clients, so that followers leave room for commands.
@@ -14,6 +14,7 @@ A process that executes another image of itself in place hands its socket and it
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import Awaitable, Callable, Iterator
@@ -228,6 +229,9 @@ class ControlServer:
             stream.close()
             message = f"too many followers: soniqd serves {self._limits.streams} at once; try again"
             return Failed(number, ControlError.code, message)
+        if not self._spare.is_held:  # a follower stays, and nobody else could ask for the reason
+            stream.close()
+            return Failed(number, ControlError.code, f"cannot follow: {os.strerror(errno.EMFILE)}; see soniqctl status")
         return await conversation.follow(number, stream)
 
     async def _answer(self, request: Request, peer: Peer) -> Response | Stream:

@@ -15,6 +15,11 @@ class SpareDescriptor:
     def __init__(self) -> None:
         self._fd: int | None = None
 
+    @property
+    def is_held(self) -> bool:
+        """Whether it is here; if not, a client has its place, or there was none to be had."""
+        return self._fd is not None
+
     def take_up(self) -> None:
         """Hold one (again), if there is one to be had."""
         if self._fd is None:

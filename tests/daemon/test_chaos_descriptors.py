@@ -43,6 +43,16 @@ async def test_a_master_without_any_descriptor_left_still_answers_one_client_at_
         resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (hard, hard))
 
 
+async def test_a_follower_does_not_keep_the_last_descriptor_from_who_asks_what_is_wrong(tmp_path):
+    async with Daemon(tmp_path) as daemon:
+        _, hard = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (descriptors(daemon.pid) - 3, hard))
+        refusal = await daemon.refusal("events", "--follow")
+        assert "cannot follow: Too many open files; see soniqctl status" in refusal
+        assert (await daemon.status())["state"] == "running"
+        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (hard, hard))
+
+
 async def test_what_needs_more_descriptors_than_there_are_is_refused_with_the_reason_and_works_later(tmp_path):
     async with Daemon(tmp_path) as daemon:
         _, hard = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)

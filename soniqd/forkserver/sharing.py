@@ -29,6 +29,9 @@ takes beside its content. Where these are other numbers, fewer gaps are filled, 
 _FIRST_UNTRIED = (3, 15)
 """How a count says "immortal" is CPython's own business: to be looked up, and tried, for each version."""
 
+_ROOM = 1 << 29
+"""Python 3.14 drops references that it took before without looking again: the count must stay above its mark then."""
+
 _MOST_GAPS = 20_000
 """Of one size: no more than 10 MiB even if these gaps never end."""
 
@@ -135,7 +138,7 @@ def _has_immortals() -> bool:
 
 def _immortalize() -> None:
     count = ctypes.c_uint32
-    mark = count.from_address(id(None)).value
+    mark = count.from_address(id(None)).value | _ROOM
     for each in _lasting():
         count.from_address(id(each)).value = mark
 

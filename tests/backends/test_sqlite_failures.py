@@ -182,6 +182,21 @@ def _allow_no_more_pages(tx: Transaction) -> None:
     tx.connection.execute(f"PRAGMA max_page_count = {pages}")
 
 
+async def test_after_a_full_disk_the_wal_is_emptied_before_more_is_written(backend: SQLiteBackend, path: Path) -> None:
+    await backend.enqueue([job() for _ in range(500)])
+    another = sqlite3.connect(path)  # or the WAL would end with the connection that met the full disk
+    another.execute("SELECT count(*) FROM soniq_jobs").fetchone()
+    wal = path.with_name(path.name + "-wal")
+    before = wal.stat().st_size
+    await backend._access.write(_allow_no_more_pages)
+    with pytest.raises(DatabaseError, match="the disk is full"):
+        await backend.enqueue([job() for _ in range(500)])
+    await backend._access.write(lambda tx: tx.connection.execute("PRAGMA max_page_count = 1000000").fetchone())
+    await backend.enqueue([job()])
+    assert wal.stat().st_size < before / 2
+    another.close()
+
+
 async def test_one_bad_call_does_not_spoil_those_beside_it(backend: SQLiteBackend) -> None:
     calls = [backend.enqueue([job(queue="\ud800" if n == 7 else "fine")]) for n in range(20)]
     answers = await asyncio.gather(*calls, return_exceptions=True)

@@ -234,7 +234,9 @@ class PostgresWakeUps:
             if len(notifications) == 1 and notifications[0].relname == _NEW_JOB:  # most of the time
                 self._box.add_only(notifications[0].extra.decode("utf-8", "replace") or None)
                 self._expect_due()
-            elif notifications:
+            elif not notifications:  # a goodbye, perhaps: a reader of uvloop's is called once only where a socket fails
+                self._end_hearing()
+            else:
                 with self._box.burst():
                     for notification in notifications:
                         self._take_raw(notification.relname.decode(), notification.extra.decode("utf-8", "replace"))

@@ -32,6 +32,11 @@ def is_locked(error: BaseException) -> bool:
     return isinstance(error, sqlite3.Error) and _code(error) in _LOCKED
 
 
+def is_full(error: BaseException) -> bool:
+    """Whether there was no room on the disk."""
+    return isinstance(error, sqlite3.Error) and _code(error) == sqlite3.SQLITE_FULL
+
+
 def is_about_the_file(error: BaseException) -> bool:
     """Whether the connection should not be used again."""
     return isinstance(error, sqlite3.Error) and _code(error) in (*_TRY_LATER, *_DAMAGED, sqlite3.SQLITE_CANTOPEN)

@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from soniqd.backends.sqlite.bell import Bell
 from soniqd.backends.sqlite.connection import OpenFile, open_file
-from soniqd.backends.sqlite.failures import is_about_the_file, is_locked, translated
+from soniqd.backends.sqlite.failures import is_about_the_file, is_full, is_locked, translated
 from soniqd.backends.sqlite.transaction import Transaction
 from soniqd.errors import SoniqError
 
@@ -181,6 +181,7 @@ class Writer(ConnectionThread[Transaction]):
 
     def __init__(self, name: str, path: Path, *, bell: Bell, busy_timeout_s: float, clock: Callable[[], float]) -> None:
         self._bell = bell
+        self._was_full = False
         super().__init__(name, path, busy_timeout_s=busy_timeout_s, clock=clock)
 
     def _batch_size(self) -> int:
@@ -190,6 +191,7 @@ class Writer(ConnectionThread[Transaction]):
         try:
             return [Answer(value) for value in self._transact(batch)]
         except Exception as error:  # noqa: BLE001 - it is the callers', on the other thread
+            self._was_full = is_full(error)
             if len(batch) == 1 or is_locked(error):
                 failure = self._failed(error)
                 return [Answer(error=failure) for _ in batch]
@@ -205,8 +207,20 @@ class Writer(ConnectionThread[Transaction]):
                     raise
                 time.sleep(random.uniform(*_PAUSE_S))  # noqa: S311 - not a secret
 
+    def _empty_wal(self, connection: sqlite3.Connection) -> None:
+        """Move what the WAL holds into the database before more is written to it.
+
+        SQLite does that after a commit, and on a full disk there is none: the little room that somebody makes then
+        would go to the WAL again and again, though it could shrink to nothing.
+        """
+        self._was_full = False
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def _attempt(self, batch: Sequence[Call[Transaction]]) -> list[Any]:
         connection = self._connection(writes=True)
+        if self._was_full:
+            self._empty_wal(connection)
         connection.execute("BEGIN IMMEDIATE")
         try:
             transaction = Transaction(connection, self._clock())

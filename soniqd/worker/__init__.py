@@ -46,18 +46,23 @@ What a job costs, and what was tried (no-op jobs, 100 slots, microseconds of the
   result together still cost nearly as much again as all the rest: 6.7 of 14.6 in the worker alone on 3.11 (7.1 of 15.2
   before), of which the benchmark's own hooks and sink are about 1 and the result's JSON, in C, 0.6.
 * Outcomes in the order of their ids alone: 0.1, of their fences 0.3. Results quoted all at once: 0.17, one by one 0.35.
-* uvloop against asyncio, with PostgreSQL: 15.2 against 17.1 on 3.11, 12.2 against 13.0 on 3.12, 11.9 against 13.0 on
-  3.13. Batches leave the loop little to do. 3.14 was not to be had.
-* From commit to the handler's start, medians in milliseconds on a quiet machine: the notification is there at once,
-  0.1 until the master has told a worker, 0.15 until that hears, 0.1 until it asks, 0.7 for the claim, 0.1 until the
-  handler starts. Everything is cold then: a claim takes 0.2 right after another one and 1.0 after a pause of 10 ms,
-  "SELECT 1" 0.05 and 0.45. So what counts is how much code runs at all, on both sides. It was 1.75 and is 1.2 (a peer
-  whose workers listen for themselves: 0.9), by: a statement sent by libpq instead of psycopg's cursor, 0.13, and
-  waited for without its timer, 0.1 (backends/postgres/direct.py); a claim for one lane, 0.3
+* uvloop against asyncio, with PostgreSQL: 19.4 against 25.8 on 3.11, 17.2 against 20.6 on 3.12, 14.5 against 18.3 on
+  3.13, 12.9 against 13.8 on 3.14. Batches leave the loop little to do.
+* From commit to the handler's start everything is cold: "SELECT 1" takes 0.05 ms right after another one, and 0.14
+  after a pause of 20 ms in a process that does nothing else, 0.45 in a worker. So what counts is how much code runs at
+  all, on both sides. It was 1.75 ms, came to 1.2 and is 0.95 in the same state of the machine (the median; a peer whose
+  workers listen for themselves: 0.7 to 0.8). What brought it down: a statement sent by libpq instead of psycopg's
+  cursor, 0.13, and waited for without its timer, 0.1 (backends/postgres/direct.py); a claim for one lane, 0.3
   (backends/postgres/sql/claim.sql); wake-ups handed on in the very call that reads them, 0.1 (backends/wakebox.py);
-  "wake" as a line that was encoded before, 0.05. Left: 0.26 until the claim is on disk (asynchronous commit would run
-  jobs twice after a crash of the server), and the way over the master, which costs 0.25 and saves a connection and a
-  LISTEN a worker.
+  "wake" as a line that was encoded before, 0.05; then 0.15 to 0.25 by these together: the listener's reader stays over
+  notifications, since the worker often waits for the processor on which the master goes on after telling it; readers of
+  connections stay from one statement to the next (backends/postgres/connection.py); outcomes go as direct statements,
+  too, so that they do not take those readers away; a claimer at rest asks as it asked last time (asking.py).
+* A program that only listens, claims and notes the time takes 0.8 ms there, of which the claim is 0.5 to 0.6: 0.14 the
+  round trip, 0.2 the disk (asynchronous commit would run jobs twice after a crash of the server), 0.2 executing it.
+  With another process that listens for it: 0.9. So the way over the master costs 0.1, not the 0.25 that its own work
+  made of it, and saves a connection and a LISTEN a worker. Tried in vain: to spin instead of to sleep while the claim
+  is under way (nothing), the claim's statement without its marker of several lanes or without its inner tables (0.01).
 * A wake-up costs a worker three waits (for the master, for the claim, for the outcome), and one or two more where it
   rests between two jobs: its numbers are told a quarter of a second later, by a timer.
 * Idle, a daemon's 4 workers asked for 1.4 transactions a second: those of a group poll in turns now (policy/polls.py),

@@ -4,9 +4,8 @@ It asks when something was announced, when the last answer was as full as it cou
 has come at which something is due, and at the poll interval behind all that. A wake-up is used up *before* the claim
 that answers it, so that one which comes while the claim is under way asks again.
 
-Room is the free slots and, at high rates, a stock of jobs for the next moments (``prefetch_s`` at the current rate).
-Jobs of that stock that find no slot for ``prefetch_ttl_s`` go back. Handlers without ``async`` are claimed for free
-threads only, once it has shown that they are slow.
+How much there is room for is another part's business (asking.py). Jobs that find no slot for ``prefetch_ttl_s`` go
+back.
 
 Under a master, which hears of every job for later and makes it claimable when it is due, the worker is only the second
 to look: a second after its own retries are due, and, in half of a group's workers, at each
@@ -23,7 +22,6 @@ import math
 import random
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 from soniqd.backends import StorageBackend
 from soniqd.errors import DatabaseError
@@ -31,27 +29,18 @@ from soniqd.log import catalogue, emit
 from soniqd.model import WorkerId
 from soniqd.policy.polls import until_next_poll_s
 from soniqd.queue.registry import TaskRegistry
+from soniqd.worker.asking import ALWAYS, NEVER, Ask, Asking
 from soniqd.worker.bell import Bell
 from soniqd.worker.completer import Completer
 from soniqd.worker.executor import Executor
 from soniqd.worker.options import WorkerOptions
 from soniqd.worker.outage import Outage
-from soniqd.worker.stock import Rate
 
 _PROMOTE_LIMIT = 1000
 _LATE_COMMIT_S = 35.0  # beyond the deadline of a statement whose client has given up on it
-_SLOW_THREADS_S = 30.0  # how long threads that held claimed jobs up are claimed for apart
 _LOOK_STEP_S = 1.0
 _FALLBACK_S = 1.0
 _FALLBACK_POLLS = 6
-_FEW = 8  # of a stock no larger than one part in this many of the slots nothing is held while none is used
-_NEVER = -1
-_ALWAYS = 1_000_000_000
-
-
-class _Ask(NamedTuple):
-    names: tuple[str, ...]
-    limit: int
 
 
 class Claimer:
@@ -82,6 +71,7 @@ class Claimer:
         self._queues = options.queues or None
         self._executor = executor
         self._completer = completer
+        self._asking = Asking(tasks=tasks, options=options, executor=executor, completer=completer)
         self._outage = outage
         self._supervised = supervised
         self._until_empty = until_empty
@@ -90,7 +80,6 @@ class Claimer:
         self._woken = False
         self._news = True
         self._more = False
-        self._skipped_threads = False
         self._paused = False
         self._stopped = False
         self._answered = False
@@ -99,11 +88,6 @@ class Claimer:
         self._polls = 0
         self._polled = False
         self._recheck_at: list[float] = []
-        self._split_until = 0.0
-        self._rate = Rate()
-        self._names: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
-        self._names_known = -1
-        self._asks_at_rest: list[_Ask] = []
 
     def wake(self, *, due_in_s: float | None = None) -> None:
         """Ask soon; with ``due_in_s``, ask when that time has come."""
@@ -152,12 +136,8 @@ class Claimer:
 
     @property
     def free(self) -> int:
-        """How many jobs more it would claim: where no handler is async, each needs a free thread, too."""
-        executor = self._executor
-        with_async, threaded = self._task_names()
-        if with_async or not threaded:
-            return executor.free
-        return max(0, min(executor.free, executor.threads_free - executor.parked))
+        """How many jobs more it would claim."""
+        return self._asking.free
 
     @property
     def _wants(self) -> bool:
@@ -179,12 +159,12 @@ class Claimer:
             await self._promote(now)
         if self._recheck_at and now >= self._recheck_at[0]:
             await self._find_lost_claims()
-        if self._skipped_threads and self._executor.threads_free > 0:
+        if self._asking.skipped_threads and self._executor.threads_free > 0:
             self._news = True
         if not self._wants:
-            self._executor.low_water = _ALWAYS if self._until_empty or self._skipped_threads else _NEVER
+            self._executor.low_water = ALWAYS if self._until_empty or self._asking.skipped_threads else NEVER
             return False
-        asks = self._asks(now)
+        asks = self._asking.asks(now)
         if not asks:
             return False
         self._news = self._more = False
@@ -204,7 +184,7 @@ class Claimer:
             random=random.random(),  # noqa: S311  keeps a fleet's polls apart, no more
         )
 
-    async def _claim(self, ask: _Ask) -> None:
+    async def _claim(self, ask: Ask) -> None:
         try:
             jobs = await self._backend.claim(self.worker_id, names=ask.names, queues=self._queues, limit=ask.limit)
         except DatabaseError:
@@ -263,65 +243,11 @@ class Claimer:
             emit(catalogue.LOST_CLAIMS_FOUND, count=len(lost), worker_id=self.worker_id)
             self._executor.offer(lost)
 
-    def _asks(self, now: float) -> list[_Ask]:
-        """Return what to claim now; sets the level at which the executor says that there is room again."""
-        executor = self._executor
-        if self._completer.is_full or executor.isolating:
-            executor.low_water = _NEVER  # the completer rings after each write, and so does the end of a suspect
-            return []
-        stock = self._rate.stock(executor.ended, now, self._options)
-        few = stock * _FEW <= self._options.concurrency
-        at_rest = few and executor.is_idle and now >= self._split_until
-        if at_rest:
-            if self._asks_at_rest and self._names_known == len(self._tasks):
-                self._skipped_threads, executor.low_water = False, 0
-                return self._asks_at_rest  # as last time: somebody waits for just this job
-            stock = 0
-        with_async, threaded = self._task_names()
-        waiting = executor.ready if with_async else executor.waiting
-        executor.low_water = stock // 2
-        # Above half of the stock nothing is asked for, so that each claim is worth its round trip.
-        if waiting > stock // 2:
-            return []
-        asks = self._split(with_async, threaded, stock, now)
-        if at_rest and not self._skipped_threads:
-            self._asks_at_rest = asks
-        return asks
-
-    def _split(self, with_async: tuple[str, ...], threaded: tuple[str, ...], stock: int, now: float) -> list[_Ask]:
-        """Divide the claim by kind of handler where slow handlers in threads would hold up claimed jobs."""
-        executor = self._executor
-        slow = now < self._split_until
-        threads = executor.threads_free - executor.parked
-        limit = executor.free + stock - executor.ready
-        self._skipped_threads = False
-        if with_async and threaded and threads > 0 and not slow:
-            return _worthwhile(_Ask(with_async + threaded, limit))
-        for_threads = min(executor.free, threads)
-        if not with_async and not slow:
-            for_threads = min(executor.free, executor.threads_free) + stock - executor.waiting
-        self._skipped_threads = bool(threaded) and for_threads <= 0
-        if self._skipped_threads:
-            executor.low_water = _ALWAYS
-        return _worthwhile(_Ask(with_async, limit), _Ask(threaded, for_threads))
-
-    def _task_names(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        if len(self._tasks) != self._names_known:
-            self._names_known = len(self._tasks)
-            self._names = (
-                tuple(task.name for task in self._tasks if task.is_async),
-                tuple(task.name for task in self._tasks if not task.is_async),
-            )
-        return self._names
-
     def _give_back_stale(self, now: float) -> None:
         """Let other workers have what has found no slot here for too long."""
         if not self._executor.waiting or now - self._executor.offered_at < self._options.prefetch_ttl_s:
             return
-        if self._executor.parked:
-            self._split_until = now + _SLOW_THREADS_S
-            self._skipped_threads = True
-        self._rate.reset(self._executor.ended, now)
+        self._asking.waited_in_vain(now)
         self._more = True
         count = self._executor.give_back()
         emit(catalogue.PREFETCHED_GIVEN_BACK, count=count, worker_id=self.worker_id)
@@ -341,7 +267,3 @@ class Claimer:
     def _is_done(self) -> bool:
         busy = self._executor.in_flight or self._executor.waiting or self._executor.isolating or self._completer.backlog
         return not busy and not self._wants and self._due_at > time.monotonic()
-
-
-def _worthwhile(*asks: _Ask) -> list[_Ask]:
-    return [ask for ask in asks if ask.names and ask.limit > 0]

@@ -5,6 +5,9 @@ sending a claim and reading its answer. Whoever waits by :meth:`Connection.arriv
 goes when psycopg waits by itself, when something comes that nobody has asked for (the server's goodbye, say), and
 before the descriptor is closed, since the next file may get its number. What it has not heard proves nothing: an
 event loop that was kept busy has not looked.
+
+asyncio's own loop calls it a second time before the answer was taken, and then it goes: there nothing is gained, and
+nothing lost.
 """
 
 from __future__ import annotations

@@ -72,12 +72,17 @@ jobs waiting a vacuum takes 70 ms, and the rate stays the same. It runs on a con
 nothing. ``SKIP_LOCKED`` is all that hosts need to keep out of each other's way, so there is no lock of ours. Left:
 truncating, which takes a lock that claims wait for: autovacuum still does that, when few rows die.
 
+Ten million jobs through the table (15,000 to 17,000 a second, claims of 100, 99th percentile 5.1 ms when fresh): 4.5 to
+5.0 ms and 15 to 22 MB over the first nine million; 4.3 to 5.9 ms over the last one, with a transaction held open
+elsewhere, where the table grew to 355 MB and the rate fell from 13,700 to 8,600; 6.0 ms right after it, and 5.5 after
+that.
+
 **Old snapshots.** While one is held anywhere, dead entries at the head of the claim index stay, and no vacuum helps.
 ``lookahead.py`` keeps claims from walking over them: with 700,000 jobs through the table meanwhile the 99th percentile
-of a claim of 100 was 0.8 to 1.2 times a fresh table's (1.2 to 1.9 with 400,000), at 0.7 of the usual rate. A claim that
-finds fewer jobs than it asks for looks at the whole queue, which takes 100 ns for each entry that is kept: 32 ms after
-300,000 jobs, where a fresh one takes 0.4. When the snapshot goes, the vacuum comes within a few seconds (0.4 s for 1.4
-million rows).
+of a claim of 100 was 0.8 to 1.2 times a fresh table's (1.2 to 1.9 with 400,000), at 0.7 of the usual rate. Who looks at
+the whole queue spends 100 ns on each entry that is kept, 32 ms after 300,000 jobs. So a claim that finds fewer jobs
+than it asks for has that done beside it, and takes 0.6 ms; a fresh one takes 0.4. When the snapshot goes, the vacuum
+comes within a few seconds (0.4 s for 1.4 million rows).
 
 **Servers.** PostgreSQL 14 and newer.
 

@@ -33,36 +33,35 @@ class Reporter:
         self._send = send
         self._last: State | None = None
         self._title = ""
-        self._quiet: asyncio.TimerHandle | None = None
-        self._pending = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._quiet_until = 0.0
 
     def changed(self) -> None:
         """Report now if nothing was reported lately, else when the interval is over."""
-        if self._quiet is None:
-            self.report_now()
+        if self._timer is not None:
+            return
+        if self._loop.time() < self._quiet_until:
+            self._timer = self._loop.call_at(self._quiet_until, self._interval_over)
         else:
-            self._pending = True
+            self.report_now()
 
     def report_now(self) -> None:
         """Report, unless it would be what was reported last."""
         state = self._observe()
-        self._pending = False
         if state != self._last:
             self._last = state
             self._send(state)
             self._entitle(title(self._spec, state))
-        if self._quiet is None:
-            self._quiet = self._loop.call_later(LEAST_INTERVAL_S, self._interval_over)
+        self._quiet_until = self._loop.time() + LEAST_INTERVAL_S
 
     def stop(self) -> None:
         """Report no more."""
-        if self._quiet is not None:
-            self._quiet.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _interval_over(self) -> None:
-        self._quiet = None
-        if self._pending:
-            self.report_now()
+        self._timer = None
+        self.report_now()
 
     def _entitle(self, text: str) -> None:
         if text != self._title:

@@ -64,7 +64,8 @@ What a job costs, and what was tried (no-op jobs, 100 slots, microseconds of the
   made of it, and saves a connection and a LISTEN a worker. Tried in vain: to spin instead of to sleep while the claim
   is under way (nothing), the claim's statement without its marker of several lanes or without its inner tables (0.01).
 * A wake-up costs a worker three waits (for the master, for the claim, for the outcome), and one or two more where it
-  rests between two jobs: its numbers are told a quarter of a second later, by a timer.
+  rests between two jobs: its numbers are told a moment later, by timers that are set only when there is something left
+  to tell. With 100 workers that is 5.6 a job, with 5 workers 4.6; 7.7 and 5.6 with a timer after each telling.
 * Idle, a daemon's 4 workers asked for 1.4 transactions a second: those of a group poll in turns now (policy/polls.py),
   and a leader with nothing to fire believes what it has asked lately: 0.95.
 * What is left has no hot spot: the largest part, making and stepping the task, is 0.6 (1.3 on 3.11).

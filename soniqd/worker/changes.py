@@ -17,15 +17,17 @@ class Changes:
     def __init__(self, listener: Callable[[], Callable[[], None] | None]) -> None:
         self._listener = listener
         self._timer: asyncio.TimerHandle | None = None
-        self._again = False
+        self._quiet_until = 0.0
 
     def note(self) -> None:
         """Take a change; called for every job, so it does next to nothing."""
         if self._timer is not None:
-            self._again = True
-        elif (tell := self._listener()) is not None:
-            self._timer = asyncio.get_running_loop().call_later(_PAUSE_S, self._settled)
-            tell()
+            return
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._quiet_until:  # a timer only now: most changes of a worker at rest come alone
+            self._timer = loop.call_at(self._quiet_until, self._settled)
+        else:
+            self._tell(loop)
 
     def close(self) -> None:
         """Tell nothing more of what was noted."""
@@ -35,6 +37,10 @@ class Changes:
 
     def _settled(self) -> None:
         self._timer = None
-        if self._again:
-            self._again = False
-            self.note()
+        self._tell(asyncio.get_running_loop())
+
+    def _tell(self, loop: asyncio.AbstractEventLoop) -> None:
+        tell = self._listener()
+        if tell is not None:
+            self._quiet_until = loop.time() + _PAUSE_S
+            tell()

@@ -17,9 +17,13 @@ class FakeLoop:
 
     def __init__(self) -> None:
         self.timers: list[Callable[[], None]] = []
+        self.now = 100.0
 
-    def call_later(self, delay_s, callback):
-        assert delay_s == report.LEAST_INTERVAL_S
+    def time(self) -> float:
+        return self.now
+
+    def call_at(self, at, callback):
+        assert self.now < at <= self.now + report.LEAST_INTERVAL_S
         self.timers.append(callback)
         return self
 
@@ -27,6 +31,7 @@ class FakeLoop:
         self.timers.clear()
 
     def elapse(self) -> None:
+        self.now += report.LEAST_INTERVAL_S
         due, self.timers = self.timers, []
         for callback in due:
             callback()
@@ -53,6 +58,15 @@ def reported(monkeypatch):
 def test_the_first_change_is_reported_at_once(reported):
     reported.change(1)
     assert [state.in_flight for state in reported.sent] == [1]
+
+
+def test_a_change_that_comes_alone_sets_no_timer(reported):
+    reported.change(1)
+    assert not reported.loop.timers
+    reported.loop.elapse()
+    reported.change(2)
+    assert [state.in_flight for state in reported.sent] == [1, 2]
+    assert not reported.loop.timers
 
 
 def test_a_burst_of_changes_is_reported_twice_the_second_time_with_the_last(reported):

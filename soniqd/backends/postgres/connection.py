@@ -70,6 +70,8 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
     ) -> _RV:
         """Let psycopg wait, with a reader of its own."""
         self._stop_reading()
+        if timeout is None:  # which psycopg's older releases do not know
+            return await super().wait(gen, interval)
         return await super().wait(gen, interval, timeout)
 
     async def close(self) -> None:

@@ -115,9 +115,10 @@ async def _results(connection: Connection) -> list[PGresult]:
 
 async def _cancel(connection: Connection) -> None:
     """Let the server know that nobody waits any more, and hear it out, so that the connection can be used again."""
-    with contextlib.suppress(psycopg.Error):
+    with contextlib.suppress(psycopg.Error, TimeoutError):
         await connection.cancel_safe(timeout=_HEAR_OUT_S)
-        await connection.wait(generators.fetch_many(connection.pgconn), timeout=_HEAR_OUT_S)
+        async with asyncio.timeout(_HEAR_OUT_S):
+            await connection.wait(generators.fetch_many(connection.pgconn))
 
 
 def _check(results: Sequence[PGresult]) -> PGresult:

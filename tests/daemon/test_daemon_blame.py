@@ -54,6 +54,7 @@ async def innocent(out: str, text: str, until: str):
 
 @app.job(name="slow")
 def slow(until: str):
+    pathlib.Path(until + ".began").touch()
     while not pathlib.Path(until).exists():
         time.sleep(0.02)
 
@@ -202,8 +203,7 @@ async def test_the_cause_of_a_crash_stays_with_a_job_that_runs_again(tmp_path, d
     until = tmp_path / "until"
     async with daemon_with(tmp_path, database_url) as daemon:
         job_id = await app.enqueue("slow", args={"until": str(until)})
-        await daemon.eventually(in_status(app, [job_id], "processing", 1))
-        await daemon.eventually(lambda: began(daemon))
+        await daemon.eventually((tmp_path / "until.began").exists)  # its worker says so a moment before its thread runs
         await daemon.kill("default/1", signal.SIGSEGV)
         await daemon.eventually(lambda: crashed(app, job_id))
         shown = await daemon.soniqctl("jobs", "show", job_id)

@@ -132,8 +132,11 @@ async def assert_as_before(daemon: Daemon, before: dict[str, int]) -> None:
     assert status["generation"] == 1
     assert status["state"] == "running"
     await daemon.eventually(lambda: _only(daemon, before))
-    forkservers = [p.command for p in daemon.processes() if "fork server" in p.command]
-    assert forkservers == ["soniqd: fork server gen 1"]
+    await daemon.eventually(lambda: _fork_servers(daemon) == ["soniqd: fork server gen 1"])
+
+
+def _fork_servers(daemon: Daemon) -> list[str]:
+    return [process.command for process in daemon.processes() if "fork server" in process.command]
 
 
 async def _only(daemon: Daemon, expected: dict[str, int]) -> bool:

@@ -14,6 +14,7 @@ offset  field        by     meaning
 8       asked        both   the master adds one to ask for all stacks
 16      answered     child  ``asked`` as it was when the stacks were last written to the black box
 24      blocker      child  where the slot of the job that blocks the event loop begins; 0: none is known
+32      looks        child  how often it has looked for jobs and had an answer
 64...   slots        child  48 bytes for each job that may run at once: its id as text, then when it started
                             (nanoseconds of CLOCK_MONOTONIC; 0: the slot is free)
 ======  ===========  =====  =============================================================================
@@ -42,7 +43,7 @@ LAYOUT = 1
 BLACKBOX_BYTES = 256 * 1024
 
 _WORD = struct.Struct("=Q")
-_ASKED_AT, _ANSWERED_AT, _BLOCKER_AT, _SLOTS_AT = 8, 16, 24, 64
+_ASKED_AT, _ANSWERED_AT, _BLOCKER_AT, _LOOKS_AT, _SLOTS_AT = 8, 16, 24, 32, 64
 _SLOT = struct.Struct("=36s4xQ")  # written in this order
 _STARTED = 40
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
@@ -101,12 +102,17 @@ class ChildMemory(_Mapped):
     def __init__(self, fd: int) -> None:
         super().__init__(fd)
         self._free = [_SLOTS_AT + number * _SLOT.size for number in range(self._slots)]
-        self._ticks = 0
+        self._ticks = self._looks = 0
 
     def tick(self) -> None:
         """Say that the event loop goes round."""
         self._ticks += 1
         _WORD.pack_into(self._memory, 0, self._ticks)
+
+    def look(self) -> None:
+        """Note that a claim was answered."""
+        self._looks += 1
+        _WORD.pack_into(self._memory, _LOOKS_AT, self._looks)
 
     def begin(self, job_id: str) -> int | None:
         """Note that a job runs from now on; returns where its slot begins, None where all are taken."""
@@ -134,6 +140,14 @@ class ChildMemory(_Mapped):
 class MasterMemory(_Mapped):
     """The master's side."""
 
+    def __init__(self, fd: int) -> None:
+        super().__init__(fd)
+        self._starts = memoryview(self._memory).cast("Q")[(_SLOTS_AT + _STARTED) // 8 :: _SLOT.size // 8]
+
+    def close(self) -> None:
+        self._starts.release()
+        super().close()
+
     @property
     def tick(self) -> int:
         """The child's tick counter."""
@@ -149,6 +163,10 @@ class MasterMemory(_Mapped):
         asked = (self.asked + 1) & 0xFFFFFFFFFFFFFFFF
         _WORD.pack_into(self._memory, _ASKED_AT, asked)
         return asked
+
+    def looks_at_rest(self) -> int | None:
+        """Return how often the child has looked for jobs; None while it runs any. Cheap: asked for every job."""
+        return None if any(self._starts) else self._word(_LOOKS_AT)
 
     def running(self) -> list[RunningJob]:
         """Return the jobs that run, or ran when the child ended, oldest first."""

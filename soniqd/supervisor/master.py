@@ -42,7 +42,7 @@ from soniqd.supervisor.ring import Ring
 from soniqd.supervisor.service import Service, service_facts
 from soniqd.supervisor.tap import Tap
 from soniqd.supervisor.waker import Waker
-from soniqd.supervisor.workforce import jobs_ended, living_workers, sleepers
+from soniqd.supervisor.workforce import jobs_ended, living_workers, looks_at_rest, sleepers
 from soniqd.version import __version__
 
 _WAKE = link.Wake()
@@ -113,7 +113,10 @@ class Master:
             ended=lambda: jobs_ended(self.processes),
         )
         self.waker = Waker(
-            self.backend, sleepers=lambda: sleepers(self.supervision.roster, self.processes), wake=self._wake
+            self.backend,
+            sleepers=lambda: sleepers(self.supervision.roster, self.processes),
+            looks=lambda worker_id: looks_at_rest(self.processes, worker_id),
+            wake=self._wake,
         )
         self.budget = Budget(
             self.backend, database.max_connections, plan=lambda: self.supervision.roster.plan, tell=self.tell

@@ -1,23 +1,24 @@
 """Waking workers of this host when there is something to claim, without waking all of them for one job.
 
-The master holds the host's one subscription. A wake-up for a queue goes to one idle worker that serves it; a woken
-worker whose claim came back full says so (``More``), and the next idle one that serves its queues is woken: so as many
-wake as there is work for. Jobs stored for later are promoted by the master when the earliest of them is due. Workers
-also look by themselves at their poll interval, so that a lost wake-up costs time and nothing else.
+The master holds the host's one subscription. A wake-up for a queue goes to one idle worker that serves it (which one:
+:mod:`soniqd.policy.waking`); a woken worker whose claim came back full says so (``More``), and the next idle one that
+serves its queues is woken: so as many wake as there is work for. Jobs stored for later are promoted by the master when
+the earliest of them is due. Workers also look by themselves at their poll interval, so that a lost wake-up costs time
+and nothing else.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
-from typing import NamedTuple
 
 from soniqd.backends import StorageBackend, WakeUp, WakeUps
 from soniqd.errors import SoniqError
 from soniqd.log import catalogue, emit
 from soniqd.log.redact import redact
+from soniqd.policy.waking import Looks, Sleeper, Woken, choose_sleeper
 
 _RETRY_S = 1.0
 _LOOK_AHEAD_S = 30.0
@@ -26,39 +27,22 @@ _REMEMBERED = 16
 """Of so many workers that are gone it may be remembered when they were woken."""
 
 
-class Sleeper(NamedTuple):
-    """A worker that could claim now. Empty ``queues`` serve all."""
-
-    worker_id: str
-    queues: tuple[str, ...]
-    free: int
-    in_flight: int
-
-    def covers(self, queues: tuple[str, ...]) -> bool:
-        """Whether it serves all of these queues, which are all there are if there is none."""
-        return not self.queues or (bool(queues) and set(queues) <= set(self.queues))
-
-
-def choose_sleeper(sleepers: Iterable[Sleeper], queue: str | None, recently_woken: dict[str, float]) -> str | None:
-    """Choose whom to wake: serves the queue, has room, is the least busy, and was woken the longest ago."""
-    fitting = [s for s in sleepers if s.free > 0 and (queue is None or not s.queues or queue in s.queues)]
-    if not fitting:
-        return None
-    if len(fitting) == 1:
-        return fitting[0].worker_id
-    return min(fitting, key=lambda s: (s.in_flight, recently_woken.get(s.worker_id, 0.0))).worker_id
-
-
 class Waker:
-    """``sleepers`` tells who could claim; ``wake`` tells one of them to."""
+    """``sleepers`` tells who could claim, ``looks`` how often one at rest has; ``wake`` tells one of them to."""
 
     def __init__(
-        self, backend: StorageBackend, *, sleepers: Callable[[], list[Sleeper]], wake: Callable[[str], None]
+        self,
+        backend: StorageBackend,
+        *,
+        sleepers: Callable[[], list[Sleeper]],
+        looks: Looks,
+        wake: Callable[[str], None],
     ) -> None:
         self._backend = backend
         self._sleepers = sleepers
+        self._looks = looks
         self._wake = wake
-        self._woken: dict[str, float] = {}
+        self._woken: dict[str, Woken] = {}
         self._due_s: float | None = 0.0
         self._due_changed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -106,7 +90,7 @@ class Waker:
         sleepers = self._sleepers()
         self._wake_among(sleepers, queue)
         if len(self._woken) > 2 * len(sleepers) + _REMEMBERED:
-            self._woken = {s.worker_id: self._woken.get(s.worker_id, 0.0) for s in sleepers}
+            self._woken = {s.worker_id: self._woken[s.worker_id] for s in sleepers if s.worker_id in self._woken}
 
     def _wake_one_of_each(self) -> None:
         """Wake a worker for each set of queues that workers serve: any of them may have work."""
@@ -115,11 +99,11 @@ class Waker:
             self._wake_among([sleeper for sleeper in sleepers if sleeper.queues == queues], None)
 
     def _wake_among(self, sleepers: list[Sleeper], queue: str | None) -> bool:
-        chosen = choose_sleeper(sleepers, queue, self._woken)
+        chosen = choose_sleeper(sleepers, queue, self._woken, looks=self._looks, now_s=time.monotonic())
         if chosen is None:
             return False
-        self._woken[chosen] = time.monotonic()
-        self._wake(chosen)
+        worker_id, self._woken[worker_id] = chosen
+        self._wake(worker_id)
         return True
 
     def _expect_due(self, due_s: float) -> None:

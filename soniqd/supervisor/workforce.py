@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 
 from soniqd.model import WorkerId
 from soniqd.policy.supervision.roster import ChildState, Roster
+from soniqd.policy.waking import Sleeper
 from soniqd.supervisor.child import ChildProcess
-from soniqd.supervisor.waker import Sleeper
 
 _RUNNING = (ChildState.RUNNING,)
 _LIVING = (ChildState.RUNNING, ChildState.LEAVING, ChildState.HUNG)
@@ -25,6 +25,12 @@ def sleepers(roster: Roster, processes: Mapping[str, ChildProcess]) -> list[Slee
         Sleeper(child.spec.worker_id, child.spec.queues, child.state.free, child.state.in_flight)
         for child in _workers_in(roster, processes, _RUNNING)
     ]
+
+
+def looks_at_rest(processes: Mapping[str, ChildProcess], worker_id: str) -> int | None:
+    """Tell how often a worker has looked for jobs, as its memory has it; None while it runs any."""
+    process = processes.get(worker_id)
+    return process.box.memory.looks_at_rest() if process is not None else None
 
 
 def jobs_ended(processes: Mapping[str, ChildProcess]) -> int:

@@ -1,4 +1,4 @@
-"""Where a worker notes which jobs run, for those who want to know after its death."""
+"""Where a worker notes what it does, for those who watch it, and for those who want to know after its death."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from soniqd.model import JobId
 class Board(Protocol):
     """``begin`` comes before the first step of a job's own code, ``end`` after the last one, from the worker's loop."""
 
+    def look(self) -> None:
+        """Note that a claim was answered, with jobs or with none."""
+
     def begin(self, job_id: str) -> int | None:
         """Note a job; returns the place to name in ``end``."""
 
@@ -20,6 +23,9 @@ class Board(Protocol):
 
 class NoBoard:
     """For workers that nobody watches."""
+
+    def look(self) -> None:
+        """Note nothing."""
 
     def begin(self, job_id: str) -> int | None:
         """Note nothing."""

@@ -31,6 +31,7 @@ from soniqd.policy.polls import until_next_poll_s
 from soniqd.queue.registry import TaskRegistry
 from soniqd.worker.asking import ALWAYS, NEVER, Ask, Asking
 from soniqd.worker.bell import Bell
+from soniqd.worker.board import Board
 from soniqd.worker.completer import Completer
 from soniqd.worker.executor import Executor
 from soniqd.worker.options import WorkerOptions
@@ -55,6 +56,7 @@ class Claimer:
         options: WorkerOptions,
         executor: Executor,
         completer: Completer,
+        board: Board,
         outage: Outage,
         supervised: bool = False,
         until_empty: bool = False,
@@ -71,6 +73,7 @@ class Claimer:
         self._queues = options.queues or None
         self._executor = executor
         self._completer = completer
+        self._board = board
         self._asking = Asking(tasks=tasks, options=options, executor=executor, completer=completer)
         self._outage = outage
         self._supervised = supervised
@@ -192,6 +195,7 @@ class Claimer:
             self._recheck_at = [0.0, time.monotonic() + _LATE_COMMIT_S]
             raise
         self._answered = True
+        self._board.look()
         self._note_look()
         full = len(jobs) >= ask.limit
         self._more |= full or (self._until_empty and bool(jobs))  # only a claim that finds nothing has seen everything

@@ -65,27 +65,28 @@ class Parts:
             on_written=self._written,
             on_room=self._writer_has_room,
         )
-        self.executor = self._make_executor(of)
-        self.claimer = self._make_claimer(of, on_more)
+        board = of.board or NoBoard()
+        self.executor = self._make_executor(of, board)
+        self.claimer = self._make_claimer(of, board, on_more)
 
     def close(self) -> None:
         """Leave threads and timers behind."""
         self.pipeline.close()
         self.threads.close()
 
-    def _make_executor(self, of: Materials) -> Executor:
+    def _make_executor(self, of: Materials, board: Board) -> Executor:
         return Executor(
             tasks=of.tasks,
             pipeline=self.pipeline,
             options=of.options,
             submit=self.completer.add,
-            board=of.board or NoBoard(),
+            board=board,
             unwritten=lambda: self.completer.backlog,
             on_room=lambda: self.claimer.room(),  # noqa: PLW0108  the claimer is made after the executor
             on_change=self._on_change,
         )
 
-    def _make_claimer(self, of: Materials, on_more: Callable[[], None]) -> Claimer:
+    def _make_claimer(self, of: Materials, board: Board, on_more: Callable[[], None]) -> Claimer:
         return Claimer(
             backend=of.backend,
             worker_id=of.record.id,
@@ -93,6 +94,7 @@ class Parts:
             options=of.options,
             executor=self.executor,
             completer=self.completer,
+            board=board,
             outage=self.outage,
             supervised=of.record.supervised,
             until_empty=of.until_empty,

@@ -268,7 +268,8 @@ ELSEWHERE: dict[str, dict[str, str]] = {
     },
     "Measuring": {"_task": "begun anew", "_refused": "complained of once an image"},
     "Waker": {
-        "_woken": "fairness for the next wake-up",
+        "_looks": "how to",
+        "_woken": "whose turn it is, which is anybody's at the start",
         "_due_s": "looked up at the start",
         "_due_changed": "looked up at the start",
         "_tasks": "begun anew",

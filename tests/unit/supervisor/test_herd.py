@@ -7,7 +7,8 @@ from collections import Counter
 from contextlib import asynccontextmanager
 from functools import partial
 
-from soniqd.supervisor.waker import Sleeper, Waker
+from soniqd.policy.waking import Sleeper
+from soniqd.supervisor.waker import Waker
 from soniqd.worker import Worker
 from tests.support.waiting import eventually
 from tests.unit.worker.rig import Rig
@@ -27,7 +28,7 @@ class Host:
         for queue in QUEUES * WORKERS_OF_A_QUEUE:
             worker = rig.worker(concurrency=concurrency, queues=(queue,), poll_interval_s=600.0)
             self.workers[worker.id] = worker
-        self._waker = Waker(rig.memory, sleepers=self._sleepers, wake=self._wake)
+        self._waker = Waker(rig.memory, sleepers=self._sleepers, looks=lambda _: None, wake=self._wake)
         self._tasks: list[asyncio.Task[None]] = []
 
     @asynccontextmanager

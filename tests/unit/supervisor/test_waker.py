@@ -7,32 +7,13 @@ import pytest
 from soniqd.backends import DueReport, StorageBackend, WakeUp
 from soniqd.backends.memory import MemoryBackend
 from soniqd.model import JobId, NewJob
-from soniqd.supervisor.waker import Sleeper, Waker, choose_sleeper
+from soniqd.policy.waking import Sleeper
+from soniqd.supervisor.waker import Waker
 from tests.support.waiting import eventually
 
 
 def sleeper(worker_id: str, *, queues: tuple[str, ...] = (), free: int = 1, in_flight: int = 0) -> Sleeper:
     return Sleeper(worker_id, queues, free, in_flight)
-
-
-def test_a_worker_without_room_is_left_alone():
-    assert choose_sleeper([sleeper("a", free=0)], "mail", {}) is None
-
-
-def test_a_worker_that_does_not_serve_the_queue_is_left_alone():
-    assert choose_sleeper([sleeper("a", queues=("other",))], "mail", {}) is None
-
-
-def test_a_worker_of_all_queues_serves_each():
-    assert choose_sleeper([sleeper("a")], "mail", {}) == "a"
-
-
-def test_the_least_busy_one_is_chosen():
-    assert choose_sleeper([sleeper("a", in_flight=2), sleeper("b", in_flight=1)], None, {}) == "b"
-
-
-def test_among_equals_the_one_woken_the_longest_ago_is_chosen():
-    assert choose_sleeper([sleeper("a"), sleeper("b")], None, {"a": 5.0, "b": 3.0}) == "b"
 
 
 class Woken:
@@ -50,7 +31,7 @@ async def backend():
 
 
 def make_waker(backend: StorageBackend, woken: Woken) -> Waker:
-    return Waker(backend, sleepers=lambda: woken.sleepers, wake=woken.calls.append)
+    return Waker(backend, sleepers=lambda: woken.sleepers, looks=lambda _: None, wake=woken.calls.append)
 
 
 async def test_one_announcement_wakes_one_worker(backend):
@@ -105,7 +86,7 @@ async def test_a_wake_up_that_goes_wrong_does_not_keep_the_next_one(backend, cap
         if len(woken.calls) == 1:
             raise RuntimeError("no such worker")
 
-    waker = Waker(backend, sleepers=lambda: woken.sleepers, wake=wake)
+    waker = Waker(backend, sleepers=lambda: woken.sleepers, looks=lambda _: None, wake=wake)
     waker.start()
     try:
         await eventually(lambda: waker._wake_ups is not None)

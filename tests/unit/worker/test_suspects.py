@@ -126,6 +126,9 @@ class Notes:
         self.seen: list[set[str]] = []
         self._next = 0
 
+    def look(self) -> None:
+        pass
+
     def begin(self, job_id: str) -> int | None:
         self._next += 1
         self.slots[self._next] = job_id

@@ -18,7 +18,7 @@ from soniqd.worker.pipeline import Pipeline
 from soniqd.worker.run import Plan, Run
 from soniqd.worker.starting import EAGER, Starter
 
-_BURST_S = 0.002
+_BURST_S = 0.0003
 """How long jobs are started in one go where they may end in it: whoever claims or writes must get to their turn."""
 _LONGEST_WAIT_S = 3600.0  # event loops refuse timers without an end
 Submit = Callable[[Outcome, Run | None], None]

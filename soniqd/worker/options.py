@@ -29,7 +29,7 @@ class WorkerOptions:
     error_retry_s: float = 1.0
     """Longest pause before the next try while the database is away."""
 
-    prefetch_max: int = 1000
+    prefetch_max: int = 2000
     """Most jobs held ready beyond the free slots."""
     prefetch_s: float = 0.08
     """How much work is held ready, in seconds at the current rate. Half of it is claimed at a time: a claim or a write

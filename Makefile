@@ -1,6 +1,6 @@
 # Everything happens in .venv, which the first target that needs it makes. PYTHON=... chooses another interpreter.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench bench-quick bench-peers deb clean
+.PHONY: help run test test-oldest lint format bench bench-quick bench-peers deb clean
 SHELL := /bin/sh
 BIN := .venv/bin
 DEMO := etc/demo/soniq.toml
@@ -18,6 +18,10 @@ run: .venv/.installed ## run the daemon in the foreground, on SQLite, with the d
 test: lint ## install what the tests need, then check everything
 	@.ci/install-postgres $(BIN)/python
 	$(BIN)/pytest -n 4 --dist worksteal $(PYTEST_ARGS)
+
+test-oldest: .venv/.oldest ## check the backends with the oldest releases of the libraries that pyproject.toml admits
+	@.ci/install-postgres $(BIN)/python
+	.venv/oldest/bin/pytest -n 4 --dist worksteal tests/backends $(PYTEST_ARGS)
 
 lint: .venv/.developer ## check style, types, layers and spelling
 	$(BIN)/ruff check
@@ -62,6 +66,13 @@ clean: ## remove what the other targets made
 .venv/.packager: .venv/.installed
 	@echo 'installing the tools that build packages into .venv ...'
 	@$(BIN)/python -m pip install --quiet --group packaging
+	@touch $@
+
+.venv/.oldest: .venv/.packager
+	@echo 'installing soniqd and the oldest releases of what it needs into .venv/oldest ...'
+	@$(BIN)/python -m venv --clear .venv/oldest
+	@$(BIN)/uv pip install --quiet --python .venv/oldest/bin/python --resolution lowest-direct --editable .
+	@$(BIN)/uv pip install --quiet --python .venv/oldest/bin/python --group dev
 	@touch $@
 
 # Dependency groups (PEP 735) need pip 25.1. An environment whose interpreter is gone is made anew.

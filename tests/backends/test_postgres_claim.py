@@ -326,6 +326,21 @@ def busy(monkeypatch):
     monkeypatch.setattr(lookahead, "_SHARE", 1e9)
 
 
+@pytest.fixture
+def walks(monkeypatch):
+    """Return a list in which each claim writes whether it looks from the beginning."""
+    noted = []
+    run = Database.run
+
+    async def noting(self, statement, parameters):
+        if "walk" in parameters:
+            noted.append(parameters["walk"] == "t")
+        return await run(self, statement, parameters)
+
+    monkeypatch.setattr(Database, "run", noting)
+    return noted
+
+
 async def test_a_busy_claimer_takes_everything_in_order(postgres, busy):
     jobs = [new_job(f"task{n % 3}", queue=f"q{n % 2}", priority=n % 2) for n in range(300)]
     await postgres.enqueue(jobs)
@@ -405,6 +420,68 @@ async def test_a_busy_claimer_that_finds_nothing_looks_from_the_beginning_at_onc
     await postgres.complete([Released(job.fence, interrupted=False) for job in first])
     ids = [job.fence.job_id for job in await claim(postgres, worker_id, 100)]
     assert ids == [job.fence.job_id for job in first]
+
+
+async def test_a_busy_claimer_gets_all_it_asks_for_of_more_lanes_than_a_claim_looks_at(postgres, busy, walks):
+    jobs = [new_job(f"task{n % 40}") for n in range(1_200)]
+    await postgres.enqueue(jobs)
+    worker_id = await registered(postgres)
+    assert len(await claim(postgres, worker_id, 100)) == 100
+    walks.clear()
+    for taken in range(100, 1_200, 100):
+        claimed = await claim(postgres, worker_id, 100)
+        assert [job.fence.job_id for job in claimed] == [job.id for job in jobs[taken : taken + 100]]
+    assert not any(walks)
+    assert await claim(postgres, worker_id, 100) == []
+
+
+async def test_a_busy_claimer_does_not_stop_at_what_others_have_locked(postgres, postgres_url, busy, monkeypatch):
+    await postgres.enqueue([new_job("first") for _ in range(20)])
+    await postgres.enqueue([new_job("second") for _ in range(500)])
+    worker_id = await registered(postgres)
+    for _ in range(2):
+        await claim(postgres, worker_id, 5)
+    run = Database.run
+    with psycopg.connect(postgres_url) as other:
+        other.execute("SELECT FROM soniq_jobs WHERE job_name = 'first' AND status = 'queued' FOR UPDATE")
+
+        async def until_the_first_answer(self, statement, parameters):
+            rows = await run(self, statement, parameters)
+            other.rollback()
+            return rows
+
+        monkeypatch.setattr(Database, "run", until_the_first_answer)
+        claimed = await claim(postgres, worker_id, 100)
+    assert sorted(job.name for job in claimed) == ["first"] * 10 + ["second"] * 90
+
+
+async def test_what_a_busy_claimer_holds_does_not_wait_for_a_look_from_the_beginning(
+    postgres, postgres_url, busy, walks
+):
+    await postgres.enqueue([new_job("first") for _ in range(20)])
+    await postgres.enqueue([new_job("second") for _ in range(500)])
+    worker_id = await registered(postgres)
+    for _ in range(2):
+        await claim(postgres, worker_id, 5)
+    walks.clear()
+    with psycopg.connect(postgres_url) as other:
+        other.execute("SELECT FROM soniq_jobs WHERE job_name = 'first' AND status = 'queued' FOR UPDATE")
+        assert [job.name for job in await claim(postgres, worker_id, 100)] == ["second"] * 90
+    assert not any(walks)
+
+
+async def test_jobs_that_come_alone_to_a_busy_claimer_cost_no_look_from_the_beginning(postgres, busy, walks):
+    names = [f"task{n:02}" for n in range(30)]
+    await postgres.enqueue([new_job(name) for _ in range(2) for name in names])
+    worker_id = await registered(postgres)
+    for _ in range(2):
+        assert len(await claim(postgres, worker_id, 30)) == 30
+    assert await claim(postgres, worker_id) == []
+    for alone in (names[:1], names[7:9], names):
+        walks.clear()
+        await postgres.enqueue([new_job(name) for name in alone])
+        assert [job.name for job in await claim(postgres, worker_id)] == alone
+        assert walks == [False]
 
 
 async def test_a_busy_claimer_takes_better_priorities_and_lanes_that_were_empty_first(postgres, busy, monkeypatch):

@@ -49,7 +49,7 @@ class PostgresClaim:
         vain = 0
         while vain < _VAIN_ROUNDS:
             try:
-                more, complete = await self._claim_once(worker_id, kind, limit - len(rows))
+                more, complete = await self._claim_once(worker_id, kind, limit - len(rows), held=bool(rows))
             except DatabaseError:
                 if rows:
                     break
@@ -62,8 +62,11 @@ class PostgresClaim:
                 await asyncio.sleep(vain * _VAIN_PAUSE_S)
         return _claimed(rows, worker_id)
 
-    async def _claim_once(self, worker_id: WorkerId, kind: _Kind, limit: int) -> tuple[list[_Row], bool]:
-        """Return claimed rows, and whether nothing claimable can be left."""
+    async def _claim_once(self, worker_id: WorkerId, kind: _Kind, limit: int, *, held: bool) -> tuple[list[_Row], bool]:
+        """Return claimed rows, and whether that is all but for what a look beside the claims may find behind them.
+
+        ``held``: others were claimed before, which must not wait for a look from the beginning.
+        """
         lookahead = self._lookahead(kind)
         started = time.monotonic()
         if lookahead.expects_one_lane(started):
@@ -89,14 +92,16 @@ class PostgresClaim:
             now = time.monotonic()
             lookahead.looked(heads, now=now, cost_s=now - started)
         lookahead.took(len(taken), dict(map(_place, taken)) if lookahead.places else {})
-        if goes_on and taken and len(taken) < limit:
-            self._look_behind_soon(kind, lookahead)
-            return taken, True
-        if goes_on and len(taken) < limit:
+        seen = next(row for row in rows if row[_NAME] is None)
+        complete = not _is_worth_another_look(seen, len(taken))
+        if not goes_on or len(taken) >= limit:
+            return taken, complete
+        if not taken and not held:
             lookahead.forget()
             return taken, False
-        seen = next(row for row in rows if row[_NAME] is None)
-        return taken, not _is_worth_another_look(seen, len(taken))
+        if complete or not taken:
+            self._look_behind_soon(kind, lookahead)
+        return taken, complete
 
     async def _claim_only_lane(self, worker_id: WorkerId, kind: _Kind, limit: int) -> list[_Row] | None:
         """Claim from the only lane there is; None if there are several."""

@@ -533,6 +533,18 @@ def test_the_places_of_lanes_that_are_empty_now_are_kept_but_not_of_all_there_ev
     assert place.places == {("q2", "task"): (1, 2), ("q3", "task"): (1, 9)}
 
 
+async def test_the_places_of_a_claimer_that_is_not_busy_any_more_are_forgotten(postgres, busy, monkeypatch):
+    await postgres.enqueue([new_job(f"task{n % 2}") for n in range(40)])
+    worker_id = await registered(postgres)
+    for _ in range(2):
+        await claim(postgres, worker_id, 5)
+    place = postgres._lookaheads[(None, None)]
+    assert len(place.places) == 2
+    monkeypatch.setattr(lookahead, "_BUSY_FROM", 5_000)
+    await claim(postgres, worker_id, 5)
+    assert place.places == {}
+
+
 def test_a_probe_is_due_after_a_while_and_no_sooner_than_it_may_cost():
     place = Lookahead()
     place.looked([], now=100.0, cost_s=0.01)

@@ -78,10 +78,11 @@ class PostgresClaim:
         goes_on = lookahead.may_go_on(started)
         if goes_on and lookahead.wants_probe(started):
             await self._probe(lookahead)
+        tells_lanes = lookahead.is_busy and not goes_on
         parameters = {
             **_asked(worker_id, kind, limit),
             "walk": _boolean(not goes_on),
-            "tell_lanes": _boolean(lookahead.is_busy and not goes_on),
+            "tell_lanes": _boolean(tells_lanes),
             **(lookahead if goes_on else Lookahead()).parameters(),
         }
         rows = await self._database.run(_CLAIM, parameters)
@@ -90,7 +91,7 @@ class PostgresClaim:
         if not goes_on:
             heads = [_place(row) for row in rows if row[_ID] is None and row[_NAME] is not None]
             now = time.monotonic()
-            lookahead.looked(heads, now=now, cost_s=now - started)
+            lookahead.looked(heads if tells_lanes else None, now=now, cost_s=now - started)
         lookahead.took(len(taken), dict(map(_place, taken)) if lookahead.places else {})
         seen = next(row for row in rows if row[_NAME] is None)
         complete = not _is_worth_another_look(seen, len(taken))

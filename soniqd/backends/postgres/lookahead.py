@@ -98,10 +98,13 @@ class Lookahead:
             if lane in self.places:
                 self.places[lane] = max(self.places[lane], place)
 
-    def looked(self, lanes: Iterable[tuple[Lane, Place]], *, now: float, cost_s: float) -> None:
-        """Note a look from the beginning: every lane with its best row, and how long it took."""
-        found = dict(lanes)
-        empty = [(lane, place) for lane, place in self.places.items() if lane not in found]
+    def looked(self, lanes: Iterable[tuple[Lane, Place]] | None, *, now: float, cost_s: float) -> None:
+        """Note a look from the beginning: every lane with its best row, and how long it took.
+
+        Where it was not asked for the lanes (None), nobody knows which places are still any good.
+        """
+        found = dict(lanes or ())
+        empty = [] if lanes is None else [one for one in self.places.items() if one[0] not in found]
         self.places = {**dict(empty[-_MOST_EMPTY:]), **found}
         self._forgotten = False
         self._looked_at = self._probed_at = now

@@ -412,6 +412,74 @@ async def test_what_a_busy_claimer_has_gone_past_is_announced_and_found(postgres
     assert len(ids) == 16
 
 
+class HeldLooks:
+    """Looks beside the claims: each has seen what there is, and is not answered until it is told to go on."""
+
+    def __init__(self):
+        self.count = 0
+        self.announced = []
+        self.seen = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def hold(self):
+        self.count += 1
+        self.seen.set()
+        await self.go_on.wait()
+
+
+@pytest.fixture
+def looks(monkeypatch):
+    held = HeldLooks()
+    fetch = Database.fetch
+
+    async def fetch_and_hold(self, statement, parameters, **options):
+        rows = await fetch(self, statement, parameters, **options)
+        if statement.name == "look_behind":
+            await held.hold()
+        elif statement.name == "announce":
+            held.announced += parameters["queues"]
+        return rows
+
+    monkeypatch.setattr(Database, "fetch", fetch_and_hold)
+    return held
+
+
+async def test_what_comes_back_while_a_look_is_under_way_is_found_by_the_next(postgres, busy, looks):
+    await postgres.enqueue([new_job() for _ in range(20)])
+    worker_id = await registered(postgres)
+    first = await claim(postgres, worker_id, 5)
+    await claim(postgres, worker_id, 5)
+    assert len(await claim(postgres, worker_id, 100)) == 10
+    async with asyncio.timeout(10):
+        await looks.seen.wait()
+    await postgres.complete([Released(job.fence, interrupted=False) for job in first])
+    await postgres.enqueue([new_job()])
+    assert len(await claim(postgres, worker_id, 100)) == 1
+    wake_ups = await postgres.subscribe()
+    await wake_ups.wait(0)
+    looks.go_on.set()
+    assert [wake_up.queue for wake_up in await wake_ups.wait(10)] == ["default"]
+    assert looks.count == 2
+    assert len(await claim(postgres, worker_id, 100)) == 5
+
+
+async def test_what_is_claimed_while_a_look_is_under_way_is_not_announced(postgres, busy, looks):
+    await postgres.enqueue([new_job() for _ in range(20)])
+    worker_id = await registered(postgres)
+    await claim(postgres, worker_id, 5)
+    await claim(postgres, worker_id, 5)
+    kind, place = (None, None), postgres._lookaheads[(None, None)]
+    postgres._look_behind_soon(kind, place)
+    async with asyncio.timeout(10):
+        await looks.seen.wait()
+    await claim(postgres, worker_id, 5)
+    where = dict(place.places)
+    looks.go_on.set()
+    await place.looking
+    assert looks.announced == []
+    assert place.places == where
+
+
 async def test_a_busy_claimer_that_finds_nothing_looks_from_the_beginning_at_once(postgres, busy):
     await postgres.enqueue([new_job() for _ in range(20)])
     worker_id = await registered(postgres)
@@ -543,6 +611,16 @@ async def test_the_places_of_a_claimer_that_is_not_busy_any_more_are_forgotten(p
     monkeypatch.setattr(lookahead, "_BUSY_FROM", 5_000)
     await claim(postgres, worker_id, 5)
     assert place.places == {}
+
+
+def test_what_comes_back_between_old_places_and_new_ones_is_told_by_the_next_look():
+    place, lane = Lookahead(), ("queue", "task")
+    place.looked([(lane, (1, 10))], now=100.0, cost_s=0.1)
+    since = dict(place.places)
+    place.took(20, {lane: (1, 30)})
+    assert place.looked_beside([(lane, (1, 20))], since=since, now=100.0, cost_s=0.1) == set()
+    assert place.looked_beside([(lane, (1, 20))], since=dict(place.places), now=100.0, cost_s=0.1) == {"queue"}
+    assert place.places == {lane: (1, 20)}
 
 
 def test_a_probe_is_due_after_a_while_and_no_sooner_than_it_may_cost():

@@ -110,30 +110,37 @@ class PostgresClaim:
         return None if rows and rows[-1][_ID] is None else rows
 
     def _look_behind_soon(self, kind: _Kind, lookahead: Lookahead) -> None:
-        """Look beside the claims for what they have gone past."""
+        """Look beside the claims for what they have gone past, also if a look is under way: it may have seen less."""
+        lookahead.look_wanted = True
         if lookahead.looking is None or lookahead.looking.done():
             lookahead.looking = asyncio.create_task(self._look_behind(kind, lookahead), name="soniqd-look-behind")
 
     async def _look_behind(self, kind: _Kind, lookahead: Lookahead) -> None:
+        """Look as long as that is wanted, and rest for as long as each look took."""
+        while lookahead.look_wanted:
+            lookahead.look_wanted = False
+            began = time.monotonic()
+            try:
+                await self._look_behind_once(kind, lookahead)
+            except (DatabaseError, ClosedError):
+                lookahead.forget()  # the next claim looks by itself
+                return
+            await asyncio.sleep(time.monotonic() - began)
+
+    async def _look_behind_once(self, kind: _Kind, lookahead: Lookahead) -> None:
         """Look from the beginning; what is found behind the places is announced, as if it came just now."""
         names, queues = kind
         asked = {
             "names": None if names is None else texts(names),
             "queues": None if queues is None else texts(queues),
         }
-        began = time.monotonic()
-        try:
-            rows = await self._database.fetch(SQL["look_behind"], asked, repeat=True)
-            now = time.monotonic()
-            lanes = [((queue, name), (priority, seq)) for queue, name, priority, seq in rows]
-            behind = lookahead.behind(lanes)
-            lookahead.looked(lanes, now=now, cost_s=now - began)
-            if behind:
-                await self._database.fetch(SQL["announce"], {"queues": sorted(behind)}, repeat=True)
-        except (DatabaseError, ClosedError):
-            lookahead.forget()  # the next claim looks by itself
-            return
-        await asyncio.sleep(now - began)
+        since, began = dict(lookahead.places), time.monotonic()
+        rows = await self._database.fetch(SQL["look_behind"], asked, repeat=True)
+        now = time.monotonic()
+        lanes = [((queue, name), (priority, seq)) for queue, name, priority, seq in rows]
+        behind = lookahead.looked_beside(lanes, since=since, now=now, cost_s=now - began)
+        if behind:
+            await self._database.fetch(SQL["announce"], {"queues": sorted(behind)}, repeat=True)
 
     async def _stop_looking(self) -> None:
         tasks = [one.looking for one in self._lookaheads.values() if one.looking is not None]

@@ -480,6 +480,19 @@ async def test_what_is_claimed_while_a_look_is_under_way_is_not_announced(postgr
     assert place.places == where
 
 
+async def test_a_look_ends_with_its_backend_however_many_kinds_of_claims_there_were(postgres, busy, looks):
+    await postgres.enqueue([new_job() for _ in range(20)])
+    worker_id = await registered(postgres)
+    for limit in (5, 5, 100):
+        await claim(postgres, worker_id, limit)
+    async with asyncio.timeout(10):
+        await looks.seen.wait()
+    for number in range(20):
+        await postgres.claim(worker_id, names=[f"other{number}"], queues=None, limit=1)
+    await postgres.close()
+    assert "soniqd-look-behind" not in {task.get_name() for task in asyncio.all_tasks()}
+
+
 async def test_a_busy_claimer_that_finds_nothing_looks_from_the_beginning_at_once(postgres, busy):
     await postgres.enqueue([new_job() for _ in range(20)])
     worker_id = await registered(postgres)

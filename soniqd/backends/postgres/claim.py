@@ -112,7 +112,7 @@ class PostgresClaim:
     def _look_behind_soon(self, kind: _Kind, lookahead: Lookahead) -> None:
         """Look beside the claims for what they have gone past, also if a look is under way: it may have seen less."""
         lookahead.look_wanted = True
-        if lookahead.looking is None or lookahead.looking.done():
+        if not lookahead.is_looking:
             lookahead.looking = asyncio.create_task(self._look_behind(kind, lookahead), name="soniqd-look-behind")
 
     async def _look_behind(self, kind: _Kind, lookahead: Lookahead) -> None:
@@ -157,7 +157,7 @@ class PostgresClaim:
         lookahead = self._lookaheads.get(kind)
         if lookahead is None:
             if len(self._lookaheads) >= _MOST_KINDS:
-                self._lookaheads.clear()
+                self._lookaheads = {one: used for one, used in self._lookaheads.items() if used.is_looking}
             lookahead = self._lookaheads[kind] = Lookahead()
         return lookahead
 

@@ -95,6 +95,11 @@ class Lookahead:
     def is_busy(self) -> bool:
         return self._claimed >= _BUSY_FROM
 
+    @property
+    def is_looking(self) -> bool:
+        """Whether a look beside the claims is under way, or rests."""
+        return self.looking is not None and not self.looking.done()
+
     def took(self, count: int, last: Mapping[Lane, Place]) -> None:
         """Note how many rows were claimed, and the last one of each lane."""
         self._claimed += count

@@ -326,6 +326,21 @@ def busy(monkeypatch):
     monkeypatch.setattr(lookahead, "_SHARE", 1e9)
 
 
+@pytest.fixture
+def walks(monkeypatch):
+    """Return a list in which each claim writes whether it looks from the beginning."""
+    noted = []
+    run = Database.run
+
+    async def noting(self, statement, parameters):
+        if "walk" in parameters:
+            noted.append(parameters["walk"] == "t")
+        return await run(self, statement, parameters)
+
+    monkeypatch.setattr(Database, "run", noting)
+    return noted
+
+
 async def test_a_busy_claimer_takes_everything_in_order(postgres, busy):
     jobs = [new_job(f"task{n % 3}", queue=f"q{n % 2}", priority=n % 2) for n in range(300)]
     await postgres.enqueue(jobs)
@@ -397,6 +412,87 @@ async def test_what_a_busy_claimer_has_gone_past_is_announced_and_found(postgres
     assert len(ids) == 16
 
 
+class HeldLooks:
+    """Looks beside the claims: each has seen what there is, and is not answered until it is told to go on."""
+
+    def __init__(self):
+        self.count = 0
+        self.announced = []
+        self.seen = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def hold(self):
+        self.count += 1
+        self.seen.set()
+        await self.go_on.wait()
+
+
+@pytest.fixture
+def looks(monkeypatch):
+    held = HeldLooks()
+    fetch = Database.fetch
+
+    async def fetch_and_hold(self, statement, parameters, **options):
+        rows = await fetch(self, statement, parameters, **options)
+        if statement.name == "look_behind":
+            await held.hold()
+        elif statement.name == "announce":
+            held.announced += parameters["queues"]
+        return rows
+
+    monkeypatch.setattr(Database, "fetch", fetch_and_hold)
+    return held
+
+
+async def test_what_comes_back_while_a_look_is_under_way_is_found_by_the_next(postgres, busy, looks):
+    await postgres.enqueue([new_job() for _ in range(20)])
+    worker_id = await registered(postgres)
+    first = await claim(postgres, worker_id, 5)
+    await claim(postgres, worker_id, 5)
+    assert len(await claim(postgres, worker_id, 100)) == 10
+    async with asyncio.timeout(10):
+        await looks.seen.wait()
+    await postgres.complete([Released(job.fence, interrupted=False) for job in first])
+    await postgres.enqueue([new_job()])
+    assert len(await claim(postgres, worker_id, 100)) == 1
+    wake_ups = await postgres.subscribe()
+    await wake_ups.wait(0)
+    looks.go_on.set()
+    assert [wake_up.queue for wake_up in await wake_ups.wait(10)] == ["default"]
+    assert looks.count == 2
+    assert len(await claim(postgres, worker_id, 100)) == 5
+
+
+async def test_what_is_claimed_while_a_look_is_under_way_is_not_announced(postgres, busy, looks):
+    await postgres.enqueue([new_job() for _ in range(20)])
+    worker_id = await registered(postgres)
+    await claim(postgres, worker_id, 5)
+    await claim(postgres, worker_id, 5)
+    kind, place = (None, None), postgres._lookaheads[(None, None)]
+    postgres._look_behind_soon(kind, place)
+    async with asyncio.timeout(10):
+        await looks.seen.wait()
+    await claim(postgres, worker_id, 5)
+    where = dict(place.places)
+    looks.go_on.set()
+    await place.looking
+    assert looks.announced == []
+    assert place.places == where
+
+
+async def test_a_look_ends_with_its_backend_however_many_kinds_of_claims_there_were(postgres, busy, looks):
+    await postgres.enqueue([new_job() for _ in range(20)])
+    worker_id = await registered(postgres)
+    for limit in (5, 5, 100):
+        await claim(postgres, worker_id, limit)
+    async with asyncio.timeout(10):
+        await looks.seen.wait()
+    for number in range(20):
+        await postgres.claim(worker_id, names=[f"other{number}"], queues=None, limit=1)
+    await postgres.close()
+    assert "soniqd-look-behind" not in {task.get_name() for task in asyncio.all_tasks()}
+
+
 async def test_a_busy_claimer_that_finds_nothing_looks_from_the_beginning_at_once(postgres, busy):
     await postgres.enqueue([new_job() for _ in range(20)])
     worker_id = await registered(postgres)
@@ -405,6 +501,68 @@ async def test_a_busy_claimer_that_finds_nothing_looks_from_the_beginning_at_onc
     await postgres.complete([Released(job.fence, interrupted=False) for job in first])
     ids = [job.fence.job_id for job in await claim(postgres, worker_id, 100)]
     assert ids == [job.fence.job_id for job in first]
+
+
+async def test_a_busy_claimer_gets_all_it_asks_for_of_more_lanes_than_a_claim_looks_at(postgres, busy, walks):
+    jobs = [new_job(f"task{n % 40}") for n in range(1_200)]
+    await postgres.enqueue(jobs)
+    worker_id = await registered(postgres)
+    assert len(await claim(postgres, worker_id, 100)) == 100
+    walks.clear()
+    for taken in range(100, 1_200, 100):
+        claimed = await claim(postgres, worker_id, 100)
+        assert [job.fence.job_id for job in claimed] == [job.id for job in jobs[taken : taken + 100]]
+    assert not any(walks)
+    assert await claim(postgres, worker_id, 100) == []
+
+
+async def test_a_busy_claimer_does_not_stop_at_what_others_have_locked(postgres, postgres_url, busy, monkeypatch):
+    await postgres.enqueue([new_job("first") for _ in range(20)])
+    await postgres.enqueue([new_job("second") for _ in range(500)])
+    worker_id = await registered(postgres)
+    for _ in range(2):
+        await claim(postgres, worker_id, 5)
+    run = Database.run
+    with psycopg.connect(postgres_url) as other:
+        other.execute("SELECT FROM soniq_jobs WHERE job_name = 'first' AND status = 'queued' FOR UPDATE")
+
+        async def until_the_first_answer(self, statement, parameters):
+            rows = await run(self, statement, parameters)
+            other.rollback()
+            return rows
+
+        monkeypatch.setattr(Database, "run", until_the_first_answer)
+        claimed = await claim(postgres, worker_id, 100)
+    assert sorted(job.name for job in claimed) == ["first"] * 10 + ["second"] * 90
+
+
+async def test_what_a_busy_claimer_holds_does_not_wait_for_a_look_from_the_beginning(
+    postgres, postgres_url, busy, walks
+):
+    await postgres.enqueue([new_job("first") for _ in range(20)])
+    await postgres.enqueue([new_job("second") for _ in range(500)])
+    worker_id = await registered(postgres)
+    for _ in range(2):
+        await claim(postgres, worker_id, 5)
+    walks.clear()
+    with psycopg.connect(postgres_url) as other:
+        other.execute("SELECT FROM soniq_jobs WHERE job_name = 'first' AND status = 'queued' FOR UPDATE")
+        assert [job.name for job in await claim(postgres, worker_id, 100)] == ["second"] * 90
+    assert not any(walks)
+
+
+async def test_jobs_that_come_alone_to_a_busy_claimer_cost_no_look_from_the_beginning(postgres, busy, walks):
+    names = [f"task{n:02}" for n in range(30)]
+    await postgres.enqueue([new_job(name) for _ in range(2) for name in names])
+    worker_id = await registered(postgres)
+    for _ in range(2):
+        assert len(await claim(postgres, worker_id, 30)) == 30
+    assert await claim(postgres, worker_id) == []
+    for alone in (names[:1], names[7:9], names):
+        walks.clear()
+        await postgres.enqueue([new_job(name) for name in alone])
+        assert [job.name for job in await claim(postgres, worker_id)] == alone
+        assert walks == [False]
 
 
 async def test_a_busy_claimer_takes_better_priorities_and_lanes_that_were_empty_first(postgres, busy, monkeypatch):
@@ -454,6 +612,28 @@ def test_the_places_of_lanes_that_are_empty_now_are_kept_but_not_of_all_there_ev
     place.looked([], now=100.0, cost_s=0.1)
     assert place.may_go_on(100.0)
     assert place.places == {("q2", "task"): (1, 2), ("q3", "task"): (1, 9)}
+
+
+async def test_the_places_of_a_claimer_that_is_not_busy_any_more_are_forgotten(postgres, busy, monkeypatch):
+    await postgres.enqueue([new_job(f"task{n % 2}") for n in range(40)])
+    worker_id = await registered(postgres)
+    for _ in range(2):
+        await claim(postgres, worker_id, 5)
+    place = postgres._lookaheads[(None, None)]
+    assert len(place.places) == 2
+    monkeypatch.setattr(lookahead, "_BUSY_FROM", 5_000)
+    await claim(postgres, worker_id, 5)
+    assert place.places == {}
+
+
+def test_what_comes_back_between_old_places_and_new_ones_is_told_by_the_next_look():
+    place, lane = Lookahead(), ("queue", "task")
+    place.looked([(lane, (1, 10))], now=100.0, cost_s=0.1)
+    since = dict(place.places)
+    place.took(20, {lane: (1, 30)})
+    assert place.looked_beside([(lane, (1, 20))], since=since, now=100.0, cost_s=0.1) == set()
+    assert place.looked_beside([(lane, (1, 20))], since=dict(place.places), now=100.0, cost_s=0.1) == {"queue"}
+    assert place.places == {lane: (1, 20)}
 
 
 def test_a_probe_is_due_after_a_while_and_no_sooner_than_it_may_cost():

@@ -5,10 +5,12 @@ import socket
 
 import psycopg
 import pytest
+from psycopg import waiting
 
 from soniqd.backends import JobFilter
 from soniqd.backends.postgres import PostgresBackend
 from soniqd.backends.postgres.failure import translate
+from soniqd.backends.postgres.statements import Statement
 from soniqd.errors import ClosedError, DatabaseError, DatabaseUnavailableError, SchemaError
 from soniqd.model import Done, JobId, WorkerStatus
 from tests.support.jobs import claim, new_job, new_worker, registered
@@ -181,6 +183,27 @@ async def test_a_cancelled_statement_leaves_a_working_pool(connect, postgres_ser
         await task
     async with asyncio.timeout(5):
         await backend.ping()
+
+
+async def test_a_cancellation_is_not_lost_when_the_connection_breaks_meanwhile(connect, postgres_server, monkeypatch):
+    """psycopg 3.2 goes on waiting for a statement that was cancelled, and may raise what becomes of that instead."""
+
+    async def wait_as_3_2_does(self, gen, interval):
+        try:
+            return await waiting.wait_async(gen, self.pgconn.socket, interval)
+        except asyncio.CancelledError:
+            raise psycopg.OperationalError("the connection is lost")  # noqa: B904  in 3.2 nothing says "from", either
+
+    backend = connect()
+    await backend.open()
+    monkeypatch.setattr(psycopg.AsyncConnection, "wait", wait_as_3_2_does)
+    statement = Statement("sleep", "sleep", b"SELECT pg_sleep(60)")
+    task = asyncio.create_task(backend._database.fetch(statement, {}, repeat=True))
+    running = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)'"
+    await eventually(lambda: postgres_server.execute(running) == [(1,)])
+    task.cancel()
+    await asyncio.wait({task}, timeout=5)
+    assert task.cancelled()
 
 
 async def test_a_lent_connection_is_ordinary_and_comes_back_clean(connect):

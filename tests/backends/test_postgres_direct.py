@@ -1,4 +1,6 @@
 import asyncio
+import os
+import signal
 from functools import partial
 
 import psycopg
@@ -7,7 +9,7 @@ import uvloop
 from psycopg import errors
 from psycopg.pq import TransactionStatus
 
-from soniqd.backends.postgres import PostgresBackend, pool
+from soniqd.backends.postgres import PostgresBackend, direct, pool
 from soniqd.backends.postgres.connection import Connection
 from soniqd.backends.postgres.direct import DirectStatement
 from soniqd.backends.postgres.statements import Statement
@@ -51,6 +53,17 @@ async def test_a_connection_whose_user_was_cancelled_can_be_used_again(connectio
         await sleeping
     assert connection.pgconn.transaction_status == TransactionStatus.IDLE
     assert await DirectStatement(ECHO).run(connection, {"text": "y", "length": "1"}) == [(1, "x")] * 3
+
+
+async def test_a_user_that_is_cancelled_waits_for_no_silent_server(connection, sleeping, monkeypatch):
+    monkeypatch.setattr(direct, "_HEAR_OUT_S", 0.2)
+    os.kill(connection.info.backend_pid, signal.SIGSTOP)
+    try:
+        sleeping.cancel()
+        await asyncio.wait({sleeping}, timeout=3)
+        assert sleeping.cancelled()
+    finally:
+        os.kill(connection.info.backend_pid, signal.SIGCONT)
 
 
 async def test_a_server_that_goes_away_meanwhile_is_quoted(connection, sleeping, postgres_server):

@@ -49,7 +49,7 @@ class PostgresClaim:
         vain = 0
         while vain < _VAIN_ROUNDS:
             try:
-                more, complete = await self._claim_once(worker_id, kind, limit - len(rows))
+                more, complete = await self._claim_once(worker_id, kind, limit - len(rows), held=bool(rows))
             except DatabaseError:
                 if rows:
                     break
@@ -62,8 +62,11 @@ class PostgresClaim:
                 await asyncio.sleep(vain * _VAIN_PAUSE_S)
         return _claimed(rows, worker_id)
 
-    async def _claim_once(self, worker_id: WorkerId, kind: _Kind, limit: int) -> tuple[list[_Row], bool]:
-        """Return claimed rows, and whether nothing claimable can be left."""
+    async def _claim_once(self, worker_id: WorkerId, kind: _Kind, limit: int, *, held: bool) -> tuple[list[_Row], bool]:
+        """Return claimed rows, and whether that is all but for what a look beside the claims may find behind them.
+
+        ``held``: others were claimed before, which must not wait for a look from the beginning.
+        """
         lookahead = self._lookahead(kind)
         started = time.monotonic()
         if lookahead.expects_one_lane(started):
@@ -75,10 +78,11 @@ class PostgresClaim:
         goes_on = lookahead.may_go_on(started)
         if goes_on and lookahead.wants_probe(started):
             await self._probe(lookahead)
+        tells_lanes = lookahead.is_busy and not goes_on
         parameters = {
             **_asked(worker_id, kind, limit),
             "walk": _boolean(not goes_on),
-            "tell_lanes": _boolean(lookahead.is_busy and not goes_on),
+            "tell_lanes": _boolean(tells_lanes),
             **(lookahead if goes_on else Lookahead()).parameters(),
         }
         rows = await self._database.run(_CLAIM, parameters)
@@ -87,16 +91,18 @@ class PostgresClaim:
         if not goes_on:
             heads = [_place(row) for row in rows if row[_ID] is None and row[_NAME] is not None]
             now = time.monotonic()
-            lookahead.looked(heads, now=now, cost_s=now - started)
+            lookahead.looked(heads if tells_lanes else None, now=now, cost_s=now - started)
         lookahead.took(len(taken), dict(map(_place, taken)) if lookahead.places else {})
-        if goes_on and taken and len(taken) < limit:
-            self._look_behind_soon(kind, lookahead)
-            return taken, True
-        if goes_on and len(taken) < limit:
+        seen = next(row for row in rows if row[_NAME] is None)
+        complete = not _is_worth_another_look(seen, len(taken))
+        if not goes_on or len(taken) >= limit:
+            return taken, complete
+        if not taken and not held:
             lookahead.forget()
             return taken, False
-        seen = next(row for row in rows if row[_NAME] is None)
-        return taken, not _is_worth_another_look(seen, len(taken))
+        if complete or not taken:
+            self._look_behind_soon(kind, lookahead)
+        return taken, complete
 
     async def _claim_only_lane(self, worker_id: WorkerId, kind: _Kind, limit: int) -> list[_Row] | None:
         """Claim from the only lane there is; None if there are several."""
@@ -104,30 +110,37 @@ class PostgresClaim:
         return None if rows and rows[-1][_ID] is None else rows
 
     def _look_behind_soon(self, kind: _Kind, lookahead: Lookahead) -> None:
-        """Look beside the claims for what they have gone past."""
-        if lookahead.looking is None or lookahead.looking.done():
+        """Look beside the claims for what they have gone past, also if a look is under way: it may have seen less."""
+        lookahead.look_wanted = True
+        if not lookahead.is_looking:
             lookahead.looking = asyncio.create_task(self._look_behind(kind, lookahead), name="soniqd-look-behind")
 
     async def _look_behind(self, kind: _Kind, lookahead: Lookahead) -> None:
+        """Look as long as that is wanted, and rest for as long as each look took."""
+        while lookahead.look_wanted:
+            lookahead.look_wanted = False
+            began = time.monotonic()
+            try:
+                await self._look_behind_once(kind, lookahead)
+            except (DatabaseError, ClosedError):
+                lookahead.forget()  # the next claim looks by itself
+                return
+            await asyncio.sleep(time.monotonic() - began)
+
+    async def _look_behind_once(self, kind: _Kind, lookahead: Lookahead) -> None:
         """Look from the beginning; what is found behind the places is announced, as if it came just now."""
         names, queues = kind
         asked = {
             "names": None if names is None else texts(names),
             "queues": None if queues is None else texts(queues),
         }
-        began = time.monotonic()
-        try:
-            rows = await self._database.fetch(SQL["look_behind"], asked, repeat=True)
-            now = time.monotonic()
-            lanes = [((queue, name), (priority, seq)) for queue, name, priority, seq in rows]
-            behind = lookahead.behind(lanes)
-            lookahead.looked(lanes, now=now, cost_s=now - began)
-            if behind:
-                await self._database.fetch(SQL["announce"], {"queues": sorted(behind)}, repeat=True)
-        except (DatabaseError, ClosedError):
-            lookahead.forget()  # the next claim looks by itself
-            return
-        await asyncio.sleep(now - began)
+        since, began = dict(lookahead.places), time.monotonic()
+        rows = await self._database.fetch(SQL["look_behind"], asked, repeat=True)
+        now = time.monotonic()
+        lanes = [((queue, name), (priority, seq)) for queue, name, priority, seq in rows]
+        behind = lookahead.looked_beside(lanes, since=since, now=now, cost_s=now - began)
+        if behind:
+            await self._database.fetch(SQL["announce"], {"queues": sorted(behind)}, repeat=True)
 
     async def _stop_looking(self) -> None:
         tasks = [one.looking for one in self._lookaheads.values() if one.looking is not None]
@@ -144,7 +157,7 @@ class PostgresClaim:
         lookahead = self._lookaheads.get(kind)
         if lookahead is None:
             if len(self._lookaheads) >= _MOST_KINDS:
-                self._lookaheads.clear()
+                self._lookaheads = {one: used for one, used in self._lookaheads.items() if used.is_looking}
             lookahead = self._lookaheads[kind] = Lookahead()
         return lookahead
 

@@ -68,11 +68,22 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
         interval: float = _CTRL_C_EVERY_S,
         timeout: float | None = None,  # noqa: ASYNC109  psycopg's signature
     ) -> _RV:
-        """Let psycopg wait, with a reader of its own."""
+        """Let psycopg wait, with a reader of its own.
+
+        Whoever is cancelled hears of that and of nothing else. psycopg 3.2 waits for the end of what it has cancelled,
+        and raises what goes wrong by then in its place: a statement would be repeated for a caller who has gone.
+        """
         self._stop_reading()
-        if timeout is None:  # which psycopg's older releases do not know
-            return await super().wait(gen, interval)
-        return await super().wait(gen, interval, timeout)
+        task = asyncio.current_task()
+        cancellations = task.cancelling() if task else 0
+        try:
+            if timeout is None:  # which psycopg's older releases do not know
+                return await super().wait(gen, interval)
+            return await super().wait(gen, interval, timeout)
+        except psycopg.Error as error:
+            if task and task.cancelling() > cancellations:
+                raise asyncio.CancelledError from error
+            raise
 
     async def close(self) -> None:
         """Close it; again is all right."""

@@ -94,10 +94,9 @@ class DirectStatement:
             raise
 
 
-async def _results(connection: Connection) -> list[PGresult]:
+async def _results(connection: Connection, *, again: bool = False) -> list[PGresult]:
     pgconn = connection.pgconn
     results: list[PGresult] = []
-    again = False
     while True:
         if pgconn.is_busy():
             try:
@@ -114,11 +113,15 @@ async def _results(connection: Connection) -> list[PGresult]:
 
 
 async def _cancel(connection: Connection) -> None:
-    """Let the server know that nobody waits any more, and hear it out, so that the connection can be used again."""
+    """Let the server know that nobody waits any more, and hear it out, so that the connection can be used again.
+
+    Not by psycopg's ``wait``, which goes on waiting when it is to stop. If nothing comes, the connection stays in the
+    middle of something, and the pool closes it.
+    """
     with contextlib.suppress(psycopg.Error, TimeoutError):
-        await connection.cancel_safe(timeout=_HEAR_OUT_S)
         async with asyncio.timeout(_HEAR_OUT_S):
-            await connection.wait(generators.fetch_many(connection.pgconn))
+            await connection.cancel_safe(timeout=_HEAR_OUT_S)
+            await _results(connection, again=True)
 
 
 def _check(results: Sequence[PGresult]) -> PGresult:

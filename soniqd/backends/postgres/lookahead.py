@@ -1,20 +1,22 @@
 """Where a busy claimer goes on in each lane, instead of starting at the lane's beginning again.
 
 The rows that it has claimed leave dead entries at the beginning of a lane's index range until the next vacuum (which
-comes about once a minute, and not while an old snapshot is open anywhere). Walking over them again and again is what
-makes a queue slow at tens of thousands of jobs a second: after half a million, a claim spends its time there.
+comes every few seconds where many jobs run, see ``vacuum.py``, and removes nothing that an open snapshot may still
+see). Walking over them again and again is what makes a queue slow at tens of thousands of jobs a second: after half a
+million, a claim spends its time there.
 
 So once many rows were claimed and a look from the beginning has become slow, claims go on from the last row that was
 taken, and only now and then look from the beginning, so seldom that this costs a twentieth of the time. In between
 they can miss what turned up behind them. For better priorities, and for lanes that were empty, they ask by an index
 probe for each lane that was ever seen, every ``_PROBE_S`` or so: that walks over next to nothing. What is left, a job
 that came back among equals and a lane never seen before, waits for the next look, ``LONGEST_S`` at most, and only as
-long as there is enough else to do: after a claim that is not filled somebody looks from the beginning at once. Where
-things are not that busy, every claim looks from the beginning.
+long as there is enough else to do: after a claim that is not filled somebody looks from the beginning. Where things are
+not that busy, every claim looks from the beginning.
 
-A claim that found something goes back with that, and the look is made beside it, resting for as long as it took; what
-it finds behind the places is announced like a new job. A claim that found nothing looks by itself. So a job that comes
-alone does not wait for the walk: 0.5 ms instead of 32 with 300,000 rows kept by an old snapshot.
+A claim that found something goes back with that, and the look is made beside it, at once or when the one before it has
+rested for as long as it took; what it finds behind the places is announced like a new job. A claim that found nothing
+looks by itself. So a job that comes alone does not wait for the walk: 0.5 ms instead of 32 with 300,000 rows kept by an
+old snapshot. A claim of many lanes that comes back short, but may not have seen the end of each, goes on again instead.
 
 A lane that such a look finds empty keeps its place: what was before it is gone, and what comes next comes after it.
 Without that, a queue that is drained again and again was walked from its beginning twice each time, once to find it
@@ -71,8 +73,10 @@ class Lookahead:
     _cost_s: float = 0.0
     _several_until: float = 0.0
     _forgotten: bool = False
+    look_wanted: bool = False
+    """Whether claims have gone past something since the latest look beside them was begun."""
     looking: asyncio.Task[None] | None = None
-    """A look from the beginning beside the claims, and the rest after it."""
+    """Looks from the beginning beside the claims, and the rest after each."""
 
     def expects_one_lane(self, now: float) -> bool:
         """Tell whether to try the shorter claim, which serves one lane."""
@@ -91,6 +95,11 @@ class Lookahead:
     def is_busy(self) -> bool:
         return self._claimed >= _BUSY_FROM
 
+    @property
+    def is_looking(self) -> bool:
+        """Whether a look beside the claims is under way, or rests."""
+        return self.looking is not None and not self.looking.done()
+
     def took(self, count: int, last: Mapping[Lane, Place]) -> None:
         """Note how many rows were claimed, and the last one of each lane."""
         self._claimed += count
@@ -98,10 +107,13 @@ class Lookahead:
             if lane in self.places:
                 self.places[lane] = max(self.places[lane], place)
 
-    def looked(self, lanes: Iterable[tuple[Lane, Place]], *, now: float, cost_s: float) -> None:
-        """Note a look from the beginning: every lane with its best row, and how long it took."""
-        found = dict(lanes)
-        empty = [(lane, place) for lane, place in self.places.items() if lane not in found]
+    def looked(self, lanes: Iterable[tuple[Lane, Place]] | None, *, now: float, cost_s: float) -> None:
+        """Note a look from the beginning: every lane with its best row, and how long it took.
+
+        Where it was not asked for the lanes (None), nobody knows which places are still any good.
+        """
+        found = dict(lanes or ())
+        empty = [] if lanes is None else [one for one in self.places.items() if one[0] not in found]
         self.places = {**dict(empty[-_MOST_EMPTY:]), **found}
         self._forgotten = False
         self._looked_at = self._probed_at = now
@@ -110,9 +122,19 @@ class Lookahead:
         if cost_s < _CHEAP_S:
             self._claimed = 0
 
-    def behind(self, lanes: Iterable[tuple[Lane, Place]]) -> set[str]:
-        """Tell in which queues there is something that claims have gone past, or do not know."""
-        return {lane[0] for lane, place in lanes if lane not in self.places or place < self.places[lane]}
+    def looked_beside(
+        self, lanes: Iterable[tuple[Lane, Place]], *, since: Mapping[Lane, Place], now: float, cost_s: float
+    ) -> set[str]:
+        """Note a look that was begun when the places were ``since``, and made while claims went on.
+
+        Return in which queues it found something that they had gone past by then, or did not know. Places have moved on
+        meanwhile; what they went past in that time was claimed, most of it, and the next look finds what was not.
+        """
+        found = dict(lanes)
+        behind = {lane for lane, place in found.items() if lane not in since or place < since[lane]}
+        ahead = {lane: max(place, self.places.get(lane, place)) for lane, place in found.items() if lane not in behind}
+        self.looked((found | ahead).items(), now=now, cost_s=cost_s)
+        return {queue for queue, _ in behind}
 
     def wants_probe(self, now: float) -> bool:
         """Tell whether to ask what has come before the places."""

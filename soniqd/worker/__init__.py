@@ -67,8 +67,8 @@ What a job costs, and what was tried (no-op jobs, 100 slots, microseconds of the
   With another process that listens for it: 0.9. So the way over the master costs 0.1, not the 0.25 that its own work
   made of it, and saves a connection and a LISTEN a worker. Tried in vain: to spin instead of to sleep while the claim
   is under way (nothing), the claim's statement without its marker of several lanes or without its inner tables (0.01).
-* The worker that ran the last job is woken for the next one, if it is at rest (policy/waking.py): with 4 workers 0.69 ms
-  where they were woken in turns 0.92, as long as with one worker.
+* The worker that ran the last job is woken for the next one, if it is at rest (policy/waking.py): 0.69 ms with 4
+  workers, where it was 0.92 when they were woken in turns; as long as with one worker.
 * Tried in vain: to send a claim that is known beforehand in the very call that hears of the job. It left 90 us after
   that instead of 110, of which sending is 30 in any case, and in the end nothing of it was to be seen.
 * A wake-up costs a worker three waits (for the master, for the claim, for the outcome), and one or two more where it

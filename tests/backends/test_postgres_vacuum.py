@@ -10,7 +10,7 @@ import pytest
 
 from soniqd.backends.postgres import PostgresBackend, vacuum
 from soniqd.backends.vacuuming import Vacuuming
-from soniqd.errors import DatabaseError
+from soniqd.errors import DatabaseError, DatabaseUnavailableError
 from soniqd.policy.vacuuming import ENDED_FROM
 from tests.support.jobs import claim, new_job, registered
 from tests.support.pgbouncer import PgBouncer, find_pgbouncer
@@ -155,36 +155,59 @@ async def test_a_pool_that_needs_all_its_connections_for_jobs_leaves_it_to_autov
     await backend.close()
 
 
-async def test_one_that_is_cancelled_ends_in_the_server_as_well(postgres, kill, sql):
+@pytest.fixture
+async def slow_vacuum(kill, sql):
+    """Have much to vacuum, slowly; return what counts the vacuums under way."""
     await kill(30_000)
     sql("ALTER SYSTEM SET vacuum_cost_delay = 100")
     sql("ALTER SYSTEM SET vacuum_cost_limit = 1")
-    running = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'VACUUM%' AND state = 'active'"
     try:
         sql("SELECT pg_reload_conf()")
         await eventually(lambda: sql("SHOW vacuum_cost_limit") == [("1",)])
-        task = asyncio.create_task(postgres.vacuum())
-        await eventually(lambda: sql(running) == [(1,)])
-        began_s = time.monotonic()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert time.monotonic() - began_s < 5
-        await eventually(lambda: sql(running) == [(0,)])
-        await postgres.ping()
+        yield "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'VACUUM%' AND state = 'active'"
     finally:
         sql("ALTER SYSTEM RESET vacuum_cost_delay")
         sql("ALTER SYSTEM RESET vacuum_cost_limit")
         sql("SELECT pg_reload_conf()")
 
 
+async def test_one_that_is_cancelled_ends_in_the_server_as_well(postgres, slow_vacuum, sql):
+    task = asyncio.create_task(postgres.vacuum())
+    await eventually(lambda: sql(slow_vacuum) == [(1,)])
+    began_s = time.monotonic()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert time.monotonic() - began_s < 5
+    await eventually(lambda: sql(slow_vacuum) == [(0,)])
+    await postgres.ping()
+
+
 async def test_one_that_takes_too_long_is_ended_by_the_server(postgres, kill, sql, monkeypatch):
     monkeypatch.setattr(vacuum, "_LONGEST_S", 0.001)
     await kill(30_000)
-    with pytest.raises(DatabaseError, match="cannot vacuum the table of jobs: canceling statement due to statement"):
+    with pytest.raises(
+        DatabaseError, match="cannot vacuum the table of jobs: canceling statement due to statement"
+    ) as e:
         await postgres.vacuum()
+    assert not isinstance(e.value, DatabaseUnavailableError), "the database is there"
     [(timeout,)] = await _ask(postgres, "SHOW statement_timeout")
     assert timeout == "30s"
+
+
+async def test_one_that_takes_too_long_is_told(postgres, kill, monkeypatch, caplog):
+    monkeypatch.setattr(vacuum, "_LONGEST_S", 0.001)
+    await kill(30_000)
+    await duty(postgres).look()
+    assert [record.event for record in caplog.records] == ["vacuum_failed"]
+
+
+async def test_a_session_that_is_ended_under_it_is_a_database_that_is_away(postgres, postgres_url, slow_vacuum, sql):
+    task = asyncio.create_task(postgres.vacuum())
+    await eventually(lambda: sql(slow_vacuum) == [(1,)])
+    sql(slow_vacuum.replace("count(*)", "pg_terminate_backend(pid)"))
+    with pytest.raises(DatabaseUnavailableError, match="cannot vacuum the table of jobs"):
+        await task
 
 
 async def _ask(backend: PostgresBackend, statement: str) -> list[tuple[object, ...]]:

@@ -8,20 +8,26 @@ since entries that claims walk over are what it is for, and by default they stay
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import psycopg
 from psycopg import errors
 from psycopg.errors import Diagnostic
 
 from soniqd.backends.postgres.database import Database
 from soniqd.backends.postgres.deadline import shut
-from soniqd.backends.postgres.failure import translated
+from soniqd.backends.postgres.failure import reason_of, translated
 from soniqd.backends.postgres.statements import SQL
+from soniqd.errors import DatabaseError
 from soniqd.model.wear import TableWear
 
 _VACUUM = b"VACUUM (SKIP_LOCKED, TRUNCATE false, INDEX_CLEANUP on, PARALLEL 0) soniq_jobs"
 _LONGEST_S = 120.0
 """Whoever alters the table waits for it, and claims wait behind them. What takes longer is autovacuum's."""
 _GRACE_S = 5.0
+_AWAY = ("08", "57P")
+"""SQLSTATEs of connections and sessions that have ended begin so."""
 POOL_FROM = 3
 """In a smaller pool it would keep claims and outcomes waiting: with it there are two connections left for them."""
 
@@ -49,7 +55,7 @@ class PostgresVacuum:
             connection.add_notice_handler(hear)
             deadline = loop.call_later(_LONGEST_S + _GRACE_S, shut, connection)
             try:
-                with translated("vacuum the table of jobs"):
+                with _translated():
                     if self._database.keeps_sessions:
                         await connection.execute(f"SET statement_timeout = {round(_LONGEST_S * 1000)}".encode())
                     await connection.execute(_VACUUM, prepare=False)
@@ -57,3 +63,16 @@ class PostgresVacuum:
                 deadline.cancel()
                 connection.remove_notice_handler(hear)
         return errors.LockNotAvailable.sqlstate not in said
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """As for any statement, but one that the server ends for its time, or for want of room, is no sign of an outage."""
+    purpose = "vacuum the table of jobs"
+    with translated(purpose):
+        try:
+            yield
+        except psycopg.OperationalError as error:
+            if error.sqlstate is None or error.sqlstate.startswith(_AWAY):
+                raise
+            raise DatabaseError(f"cannot {purpose}: {reason_of(error)}", sqlstate=error.sqlstate) from error

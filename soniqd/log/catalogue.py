@@ -94,7 +94,8 @@ VACUUM_NOT_PERMITTED = Event(
     "vacuum_not_permitted",
     WARNING,
     "soniqd may not vacuum the table of jobs, which has {dead_rows} dead rows: autovacuum alone removes them, once a "
-    "minute, and claims get slower until then; grant the role that owns soniq_jobs to soniqd's role; said once",
+    "minute, and claims get slower until then; grant the role that owns soniq_jobs to soniqd's role, which is noticed "
+    "within minutes; said once",
 )
 
 # schedules (scheduler/)

@@ -36,6 +36,8 @@ LONG_REST_S = 60.0
 LONGEST_REST_S = 3600.0
 BUSY_REST_S = 10.0
 """After one that somebody else was at."""
+NOT_PERMITTED_REST_S = 300.0
+"""Until somebody may have granted it: for so long nothing is looked at either."""
 
 
 def removable_rows(wear: TableWear, since: int | None) -> int:
@@ -60,12 +62,15 @@ class VacuumWatch:
         self._look_at_s: float | None = None
         self._pause_s = LOOK_EVERY_S
         self._rest_until_s = 0.0
+        self._blind_until_s = 0.0
         self._last: TableWear | None = None
         self._since: int | None = None
         self._failures = 0
 
     def wants_look(self, *, ended: int, now_s: float) -> bool:
         """Whether enough has happened here since the last look, or it is time for another one."""
+        if now_s < self._blind_until_s:
+            return False
         left = self._look_at_s is not None and now_s >= self._look_at_s
         return left or abs(ended - self._ended) >= ENDED_FROM
 
@@ -92,8 +97,12 @@ class VacuumWatch:
 
     def failed(self, *, now_s: float) -> None:
         """Note that it could not be done."""
-        self._rest_until_s = now_s + min(LONGEST_REST_S, LONG_REST_S * 2.0**self._failures)
+        self._rest_until_s = now_s + min(LONGEST_REST_S, LONG_REST_S * 2.0 ** min(self._failures, 10))
         self._failures += 1
+
+    def not_permitted(self, *, now_s: float) -> None:
+        """Note that whoever looks may not vacuum."""
+        self._blind_until_s = now_s + NOT_PERMITTED_REST_S
 
     def _plan_next_look(self, wear: TableWear, *, idle: bool, now_s: float) -> None:
         """Look once more when all is counted, and while dead rows are left, then ever more rarely."""

@@ -149,3 +149,11 @@ def test_what_fails_again_and_again_is_tried_ever_more_rarely():
     watch.failed(now_s=now_s)
     later = replace(WEAR, next_transaction=20_000, horizon=20_000)
     assert watch.looked(later, ended=0, now_s=now_s + 61)
+
+
+def test_what_fails_for_ever_is_tried_for_ever():
+    watch = VacuumWatch()
+    for _ in range(2000):
+        watch.failed(now_s=0.0)
+    assert not watch.looked(WEAR, ended=0, now_s=3599.0)
+    assert watch.looked(WEAR, ended=0, now_s=3601.0)

@@ -386,6 +386,28 @@ async def test_a_vacuum_under_way_ends_with_the_duties(host, monkeypatch):
     assert ended.is_set()
 
 
+async def test_a_vacuum_that_an_outage_ends_is_no_word_of_the_database_being_there(host, monkeypatch, caplog):
+    caplog.set_level("INFO", logger="soniqd")
+    monkeypatch.setattr("soniqd.supervisor.ledger.LOOK_EVERY_S", 0.001)
+    failed = asyncio.Event()
+
+    async def wear() -> TableWear:
+        return TableWear(0, 1_000_000, 0, None, 10, 10)
+
+    async def vacuum() -> bool:
+        host.backend.away = True
+        await eventually(lambda: host.ledger.database == "down")
+        asyncio.get_running_loop().call_later(0.0, failed.set)
+        raise DatabaseUnavailableError("cannot vacuum the table of jobs: away")
+
+    monkeypatch.setattr(host.backend, "wear", wear)
+    monkeypatch.setattr(host.backend, "vacuum", vacuum)
+    host.ended = ENDED_FROM
+    host.ledger.start()
+    await asyncio.wait_for(failed.wait(), 10)
+    assert [record.event for record in caplog.records] == ["database_up", "database_down"]
+
+
 # -- what is told of the database
 
 

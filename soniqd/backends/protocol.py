@@ -206,8 +206,14 @@ class InsightStore(Protocol):
     async def job_facts(self, job_id: JobId) -> JobFacts | None:
         """All that tells what a job waits for, or what became of it; None if there is no such job."""
 
-    async def task_defaults(self, name: str) -> TaskDefaults | None:
-        """What the worker that registered last says about a task; None if no live worker says anything."""
+    async def task_defaults(self, name: str, *, heard_within_s: float | None = None) -> TaskDefaults | None:
+        """What workers that are not stopped say about a task together; None if none of them says anything.
+
+        ``heard_within_s`` leaves those out whose last heartbeat is older.
+        """
+
+    async def known_tasks(self) -> Collection[str]:
+        """The tasks that workers know which are not stopped."""
 
     async def leader(self, name: str) -> LeaderRecord | None:
         """Who holds a leadership now, on any host."""

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from soniqd.backends import DeadLetterFilter, StorageBackend
-from soniqd.cli.known import mistyped_filters, similar_dead_letter
+from soniqd.cli.known import mistyped_filters, similar_dead_letters
 from soniqd.cli.options import JOB_ID, json_option
 from soniqd.cli.render import print_json, print_line, print_note, print_table
 from soniqd.cli.session import Session
@@ -18,8 +18,6 @@ from soniqd.queue.ids import new_job_id
 
 _PAGE = 500
 _LONGEST_ERROR = 80
-_HINTED = 5
-"""For so many ids that are not there at most, those that may be meant are looked for."""
 
 
 @click.group("dead-letter")
@@ -169,14 +167,10 @@ def _show_replayed(session: Session, replayed: dict[str, str]) -> None:
 
 
 def _refuse_missing(session: Session, verb: str, job_ids: list[str]) -> None:
-    async def hints(backend: StorageBackend) -> list[str]:
-        found = [await similar_dead_letter(backend, JobId(job_id)) for job_id in job_ids[:_HINTED]]
-        return found + [""] * (len(job_ids) - len(found))
-
     if job_ids:
+        hints = session.with_backend(lambda backend: similar_dead_letters(backend, [JobId(one) for one in job_ids]))
         problems = tuple(
-            f"cannot {verb} {job_id}: there is no such dead letter{hint}"
-            for job_id, hint in zip(job_ids, session.with_backend(hints), strict=True)
+            f"cannot {verb} {job_id}: there is no such dead letter{hint}" for job_id, hint in hints.items()
         )
         raise SoniqError("; ".join(problems), problems=problems)
 

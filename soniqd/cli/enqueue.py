@@ -100,14 +100,16 @@ class _Wish:
 
 async def _store(session: Session, backend: StorageBackend, wish: _Wish) -> tuple[NewJob, JobId, str]:
     """Store it; return the job, the id of what is queued now, and what may keep it from being run, if anything."""
-    said = await backend.task_defaults(wish.name)
+    up = await backend.task_defaults(wish.name, heard_within_s=session.database.heartbeat_timeout_s)
+    said = up or await backend.task_defaults(wish.name)
     problems = "" if said is None else _problems(wish, said)
-    if problems and await _any_up(session, backend):
+    if up and problems:
         raise InvalidArgumentsError(f"cannot enqueue {wish.name}: {problems}", task_name=wish.name)
     job = _new_job(wish, said or TaskDefaults(max_attempts=session.database.max_retries + 1))
     [stored] = await backend.enqueue([job])
-    if problems:
-        return job, stored, f"no worker is up; by what those said that are lost, {problems}"
+    if problems:  # no refusal: the next workers may be of a release that takes other arguments
+        note = f"no worker that knows {wish.name} is up; by what those said that are lost, {problems}"
+        return job, stored, note
     if said is not None and wish.queue is None:
         return job, stored, ""
     facts = await backend.job_facts(stored)
@@ -121,12 +123,6 @@ def _problems(wish: _Wish, task: TaskDefaults) -> str:
     problems = [f'the argument "{name}" is missing' for name in missing]
     problems += [f'there is no argument "{name}"{did_you_mean(name, task.accepted or ())}' for name in unknown]
     return ", ".join(problems)
-
-
-async def _any_up(session: Session, backend: StorageBackend) -> bool:
-    """Whether there are workers that are not lost: the next ones may be of a release that takes other arguments."""
-    longest_s = session.database.heartbeat_timeout_s
-    return any((worker.heartbeat_age_s or 0.0) <= longest_s for worker in await backend.list_workers())
 
 
 async def _note(session: Session, backend: StorageBackend, facts: JobFacts) -> str:

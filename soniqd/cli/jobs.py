@@ -9,7 +9,7 @@ from typing import get_args
 import click
 
 from soniqd.backends import CancelResult, JobFilter, StorageBackend
-from soniqd.cli.known import daemons_tasks, queues_known, similar_job, similar_task
+from soniqd.cli.known import daemons_tasks, queues_known, similar_job, similar_jobs, similar_task
 from soniqd.cli.options import JOB_ID, json_option
 from soniqd.cli.render import print_fields, print_json, print_line, print_note, print_table
 from soniqd.cli.session import Session
@@ -19,12 +19,14 @@ from soniqd.errors import SoniqError
 from soniqd.model import JobId, JobRecord, JobStatus, WorkerId
 from soniqd.settings.problems import did_you_mean
 
+_MISSING = "there is no such job"
 _REFUSALS: dict[CancelResult, str] = {
     "processing": "it is running",
     "finished": "it has finished",
+    "missing": _MISSING,
 }
 _MOMENTS = frozenset({"created_at", "updated_at", "scheduled_at", "started_at", "finished_at", "expires_at"})
-assert set(get_args(CancelResult)) == {*_REFUSALS, "cancelled", "missing"}
+assert set(get_args(CancelResult)) == {*_REFUSALS, "cancelled"}
 
 
 @click.group()
@@ -101,7 +103,7 @@ def show(session: Session, job_id: JobId) -> None:
     async def find(backend: StorageBackend) -> JobRecord:
         record = await backend.get_job(job_id)
         if record is None:
-            raise SoniqError(f"cannot show {job_id}: {await _missing(backend, job_id)}")
+            raise SoniqError(f"cannot show {job_id}: {_MISSING}{await similar_job(backend, job_id)}")
         return record
 
     record = session.with_backend(find)
@@ -119,8 +121,7 @@ def cancel(session: Session, job_ids: tuple[JobId, ...]) -> None:
     """Cancel jobs that are queued."""
 
     async def one(backend: StorageBackend, job_id: JobId) -> str | None:
-        result = await backend.cancel_job(job_id)
-        return await _missing(backend, job_id) if result == "missing" else _REFUSALS.get(result)
+        return _REFUSALS.get(await backend.cancel_job(job_id))
 
     _each(session, "cancel", "cancelled", job_ids, one)
 
@@ -135,13 +136,9 @@ def delete(session: Session, job_ids: tuple[JobId, ...]) -> None:
     async def one(backend: StorageBackend, job_id: JobId) -> str | None:
         if await backend.delete_job(job_id):
             return None
-        return "it is running" if await backend.get_job(job_id) else await _missing(backend, job_id)
+        return "it is running" if await backend.get_job(job_id) else _MISSING
 
     _each(session, "delete", "deleted", job_ids, one)
-
-
-async def _missing(backend: StorageBackend, job_id: JobId) -> str:
-    return f"there is no such job{await similar_job(backend, job_id)}"
 
 
 def _each(
@@ -154,7 +151,10 @@ def _each(
     """Do something to each job, tell about each, and fail at the end if one was refused."""
 
     async def all_of_them(backend: StorageBackend) -> dict[JobId, str | None]:
-        return {job_id: await act(backend, job_id) for job_id in dict.fromkeys(job_ids)}
+        refusals = {job_id: await act(backend, job_id) for job_id in dict.fromkeys(job_ids)}
+        missing = [job_id for job_id, refusal in refusals.items() if refusal == _MISSING]
+        hints = await similar_jobs(backend, missing) if missing else {}
+        return refusals | {job_id: f"{_MISSING}{hint}" for job_id, hint in hints.items()}
 
     refusals = session.with_backend(all_of_them)
     changed = [job_id for job_id, refusal in refusals.items() if refusal is None]

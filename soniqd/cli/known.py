@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
+from typing import Any
 
 from soniqd.backends import DeadLetterFilter, JobFilter, StorageBackend
 from soniqd.cli.session import Session
@@ -13,6 +14,8 @@ from soniqd.settings.problems import did_you_mean
 
 _LOOKED_AT = 500
 """The newest so many jobs, and dead letters."""
+_HINTED = 5
+"""For so many ids that are not there at most, those that may be meant are looked for."""
 _SAME_ID = 0.94
 """Two ids alike by so much differ in two places at most; those of jobs that were stored together are less alike."""
 _DAEMON_PATIENCE_S = 1.0
@@ -20,14 +23,23 @@ _DAEMON_PATIENCE_S = 1.0
 
 async def similar_job(backend: StorageBackend, job_id: JobId) -> str:
     """Return "; did you mean ...?" for the id of a job that does not exist, or nothing."""
-    jobs = await backend.list_jobs(JobFilter(limit=_LOOKED_AT))
-    return did_you_mean(job_id, (str(job["id"]) for job in jobs), likeness=_SAME_ID)
+    return (await similar_jobs(backend, [job_id]))[job_id]
 
 
-async def similar_dead_letter(backend: StorageBackend, job_id: JobId) -> str:
-    """As :func:`similar_job`, among the dead letters."""
-    letters = await backend.list_dead_letters(DeadLetterFilter(limit=_LOOKED_AT))
-    return did_you_mean(job_id, (str(letter["id"]) for letter in letters), likeness=_SAME_ID)
+async def similar_jobs(backend: StorageBackend, job_ids: Sequence[JobId]) -> dict[JobId, str]:
+    """As :func:`similar_job`, for several; beyond the first few there is nothing."""
+    return _similar(job_ids, await backend.list_jobs(JobFilter(limit=_LOOKED_AT)))
+
+
+async def similar_dead_letters(backend: StorageBackend, job_ids: Sequence[JobId]) -> dict[JobId, str]:
+    """As :func:`similar_jobs`, among the dead letters."""
+    return _similar(job_ids, await backend.list_dead_letters(DeadLetterFilter(limit=_LOOKED_AT)))
+
+
+def _similar(job_ids: Sequence[JobId], rows: Iterable[Mapping[str, Any]]) -> dict[JobId, str]:
+    there = [str(row["id"]) for row in rows]
+    hints = {job_id: did_you_mean(job_id, there, likeness=_SAME_ID) for job_id in job_ids[:_HINTED]}
+    return {job_id: hints.get(job_id, "") for job_id in job_ids}
 
 
 async def mistyped_filters(backend: StorageBackend, where: DeadLetterFilter) -> list[str]:
@@ -52,11 +64,9 @@ async def queues_known(backend: StorageBackend) -> set[str]:
 
 
 async def similar_task(backend: StorageBackend, name: str, daemons: Iterable[str]) -> str:
-    """Return "; did you mean ...?" for a task that nobody knows: one of the daemon's, or of jobs that workers know."""
-    jobs = await backend.list_jobs(JobFilter(limit=_LOOKED_AT))
-    candidates = {str(job["job_name"]) for job in jobs} | {s.spec.job_name for s in await backend.list_schedules()}
-    known = [one for one in candidates - {name} if await backend.task_defaults(one) is not None]
-    return did_you_mean(name, [*daemons, *known])
+    """Return "; did you mean ...?" for a task that nobody knows: one of the daemon's, or that workers know."""
+    known = {*daemons, *await backend.known_tasks()}
+    return "" if name in known else did_you_mean(name, known)
 
 
 def daemons_tasks(session: Session) -> tuple[str, ...]:

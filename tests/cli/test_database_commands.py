@@ -177,15 +177,32 @@ def test_enqueue_refuses_arguments_that_the_task_cannot_be_called_with(soniqctl,
     assert soniqctl("jobs", "list").stdout == "no jobs\n"
 
 
-def test_what_lost_workers_said_refuses_nothing(soniqctl, telling_worker, database):
-    async def lose(backend):
-        await backend._access.write(lambda tx: tx.connection.execute("UPDATE soniq_workers SET last_heartbeat = 0"))
+async def lose_all(backend):
+    await backend._access.write(lambda tx: tx.connection.execute("UPDATE soniq_workers SET last_heartbeat = 0"))
 
-    database(lose)
+
+def register(database, name, said):
+    record = WorkerRecord(WorkerId(str(uuid.uuid4())), current_identity(), (), 10, version="1")
+    database(lambda backend: backend.register_worker(record, names=[name], defaults={name: said}))
+
+
+@pytest.mark.parametrize("is_another_up", [False, True])
+def test_what_lost_workers_said_refuses_nothing(soniqctl, telling_worker, database, is_another_up):
+    database(lose_all)
+    if is_another_up:
+        register(database, "another.task", TaskDefaults())
     result = soniqctl("enqueue", "mail.send", "--args", '{"text": "a"}')
     said = 'the argument "to" is missing, there is no argument "text"'
-    assert result.stderr == f"note: no worker is up; by what those said that are lost, {said}\n"
+    assert result.stderr == f"note: no worker that knows mail.send is up; by what those said that are lost, {said}\n"
     assert result.stdout.strip() in soniqctl("jobs", "list").stdout
+
+
+def test_what_lost_workers_said_counts_no_more_beside_the_word_of_those_that_are_up(soniqctl, telling_worker, database):
+    database(lose_all)
+    register(database, "mail.send", TaskDefaults(required=("text",), accepted=("text",)))
+    assert soniqctl("enqueue", "mail.send", "--args", '{"text": "a"}').stderr == ""
+    refused = soniqctl("enqueue", "mail.send", "--args", '{"to": "a"}', expect=1).stderr
+    assert 'the argument "text" is missing, there is no argument "to"' in refused
 
 
 def test_enqueue_stores_arguments_that_the_task_can_be_called_with(soniqctl, telling_worker):
@@ -212,8 +229,7 @@ def test_enqueue_tells_the_task_that_may_be_meant_by_what_the_daemon_has_importe
     assert 'no live worker has registered mail.sned; did you mean "mail.send"? the job waits for one' in note
 
 
-def test_enqueue_tells_the_task_that_may_be_meant_by_jobs_that_are_there(soniqctl, telling_worker):
-    soniqctl("enqueue", "mail.send", "--args", '{"to": "a"}')
+def test_enqueue_tells_the_task_that_may_be_meant_by_what_workers_know(soniqctl, telling_worker):
     assert 'did you mean "mail.send"?' in soniqctl("enqueue", "mail.sned").stderr
 
 

@@ -47,6 +47,15 @@ def test_a_job(soniqctl, enqueue, command):
     assert line == f'soniqctl: cannot {command} {wrong}: there is no such job; did you mean "{job_id}"?'
 
 
+@pytest.mark.parametrize("command", ["cancel", "delete"])
+def test_of_many_jobs_the_first_few(soniqctl, enqueue, command):
+    job_id = enqueue("a")
+    wrong = [job_id[:-2] + f"{number:02}" for number in range(10, 20) if not job_id.endswith(str(number))]
+    lines = soniqctl("jobs", command, *wrong, expect=1).stderr.splitlines()
+    assert [job_id in line for line in lines] == [True] * 5 + [False] * (len(wrong) - 5)
+    assert all("there is no such job" in line for line in lines)
+
+
 def test_a_job_to_be_explained(soniqctl, enqueue):
     job_id = enqueue("a")
     assert f'did you mean "{job_id}"?' in soniqctl("jobs", "why", mistyped(job_id), expect=1).stdout
@@ -106,6 +115,17 @@ def test_a_list_of_nothing_tells_what_may_be_mistyped(soniqctl, enqueue, mail_wo
         'note: there is nothing in a queue maill; did you mean "mail"?',
         'note: there is no job of mail.sned; did you mean "mail.send"?',
     ]
+
+
+def test_a_task_that_is_known_is_not_mistyped(soniqctl, database, enqueue, mail_worker):
+    enqueue("mail.send")
+
+    async def register(backend):
+        record = WorkerRecord(WorkerId(str(uuid.uuid4())), current_identity(), (), 10, version="1")
+        await backend.register_worker(record, names=["mail.sent"])
+
+    database(register)
+    assert soniqctl("jobs", "list", "--name", "mail.sent").stderr == ""
 
 
 def test_a_list_for_programs_has_no_notes(soniqctl, enqueue):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 from collections import Counter
@@ -48,10 +49,14 @@ class MemoryInsight(MemoryWorkers):
             replayed=job.resurrection_count,
         )
 
-    async def task_defaults(self, name: str) -> TaskDefaults | None:
-        knowing = [worker for worker in self._live() if name in worker.names]
+    async def task_defaults(self, name: str, *, heard_within_s: float | None = None) -> TaskDefaults | None:
+        since = -math.inf if heard_within_s is None else self._state.clock() - heard_within_s
+        knowing = [worker for worker in self._live() if name in worker.names and worker.heartbeat_at >= since]
         knowing.sort(key=lambda worker: worker.started_at, reverse=True)
         return TaskDefaults.agreed(worker.defaults.get(name) for worker in knowing)
+
+    async def known_tasks(self) -> frozenset[str]:
+        return frozenset(name for worker in self._live() for name in worker.names)
 
     async def leader(self, name: str) -> LeaderRecord | None:
         return LeaderRecord(socket.gethostname(), os.getpid()) if name in self._state.leaders else None

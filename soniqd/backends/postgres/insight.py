@@ -90,8 +90,11 @@ class PostgresInsight(PostgresInspect, PostgresWorkers):
             replayed=seen["resurrection_count"] or 0,
         )
 
-    async def task_defaults(self, name: str) -> TaskDefaults | None:
-        return TaskDefaults.agreed((await self._knowers(name)).values())
+    async def task_defaults(self, name: str, *, heard_within_s: float | None = None) -> TaskDefaults | None:
+        return TaskDefaults.agreed((await self._knowers(name, heard_within_s)).values())
+
+    async def known_tasks(self) -> frozenset[str]:
+        return frozenset(name for (name,) in await self._database.fetch(SQL["known_tasks"], {}, repeat=True))
 
     async def leader(self, name: str) -> LeaderRecord | None:
         rows = await self._database.fetch(SQL["leader"], {"key": advisory_key(f"leadership:{name}")}, repeat=True)
@@ -100,9 +103,10 @@ class PostgresInsight(PostgresInspect, PostgresWorkers):
     async def _ask(self, name: str) -> list[Any]:
         return await self._database.fetch(SQL[name], _BOUNDS, repeat=True)
 
-    async def _knowers(self, name: str) -> dict[WorkerId, TaskDefaults | None]:
+    async def _knowers(self, name: str, heard_within_s: float | None = None) -> dict[WorkerId, TaskDefaults | None]:
         """Return who knows a task, the newest first, with what they say about it."""
-        rows = await self._database.fetch(SQL["knowers"], {"name": name}, repeat=True)
+        parameters = {"name": name, "heard_within_s": heard_within_s}
+        rows = await self._database.fetch(SQL["knowers"], parameters, repeat=True)
         return {WorkerId(worker_id): read_defaults(text) for worker_id, text in rows}
 
     async def _unclaimable(self, lanes: list[tuple[str, str]], later: list[Any]) -> dict[str, int]:

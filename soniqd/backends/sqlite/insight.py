@@ -71,9 +71,13 @@ class SQLiteInsight(SQLiteInspection, SQLiteWorkers):
             replayed=replayed,
         )
 
-    async def task_defaults(self, name: str) -> TaskDefaults | None:
-        knowers = await self._access.read(lambda db: _knowers(db, name))
+    async def task_defaults(self, name: str, *, heard_within_s: float | None = None) -> TaskDefaults | None:
+        since = 0.0 if heard_within_s is None else self._access.now() - heard_within_s
+        knowers = await self._access.read(lambda db: _knowers(db, name, since))
         return TaskDefaults.agreed(knowers.values())
+
+    async def known_tasks(self) -> frozenset[str]:
+        return frozenset(await self._access.read(_known_tasks))
 
     async def leader(self, name: str) -> LeaderRecord | None:
         return await self._access.read(lambda _: FileLock(self._access.path, name).holder())
@@ -155,7 +159,7 @@ def _unclaimable(
     db: sqlite3.Connection, lanes: list[tuple[str, str]], later: list[tuple[str, str, int]]
 ) -> dict[str, int]:
     """Count the jobs of task names that no live worker knows, as far as that is to be known."""
-    known = {row[0] for row in rows(db, "known_names")}
+    known = _known_tasks(db)
     found: Counter[str] = Counter()
     for _, name, count in later:
         found[name] += 0 if name in known else count
@@ -197,7 +201,7 @@ def _ahead(db: sqlite3.Connection, job_id: str) -> int | None:
     if not found:
         return None
     queue, name, priority, seq = found[0]
-    known = {row[0] for row in rows(db, "known_names")} | {name}
+    known = _known_tasks(db) | {name}
     ahead = 0
     for other in islice(_walk_names(db, queue), _MOST_NAMES):
         if other in known and ahead < _COUNTED:
@@ -206,8 +210,12 @@ def _ahead(db: sqlite3.Connection, job_id: str) -> int | None:
     return min(ahead, _COUNTED)
 
 
-def _knowers(db: sqlite3.Connection, name: str) -> dict[WorkerId, TaskDefaults | None]:
-    return {WorkerId(worker_id): read_defaults(text) for worker_id, text in rows(db, "knowers", (name,))}
+def _knowers(db: sqlite3.Connection, name: str, since: float = 0.0) -> dict[WorkerId, TaskDefaults | None]:
+    return {WorkerId(worker_id): read_defaults(text) for worker_id, text in rows(db, "knowers", (name, since))}
+
+
+def _known_tasks(db: sqlite3.Connection) -> set[str]:
+    return {row[0] for row in rows(db, "known_names")}
 
 
 def _one(db: sqlite3.Connection, name: str, *parameters: object) -> Any:

@@ -121,7 +121,14 @@ FROM mine;
 -- find the workers that know a task
 SELECT r.worker_id, r.defaults::text FROM soniq_task_registry r JOIN soniq_workers w ON w.id::text = r.worker_id
 WHERE r.task_name = %(name)s::text AND w.status <> 'stopped'
+  AND (%(heard_within_s)s::float8 IS NULL
+       OR w.last_heartbeat >= clock_timestamp() - %(heard_within_s)s::float8 * interval '1 second')
 ORDER BY w.started_at DESC, w.id;
+
+-- name: known_tasks
+-- list the tasks that workers know
+SELECT DISTINCT r.task_name FROM soniq_workers w JOIN soniq_task_registry r ON r.worker_id = w.id::text
+WHERE w.status <> 'stopped';
 
 -- name: leader
 -- look who leads

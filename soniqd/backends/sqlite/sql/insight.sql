@@ -58,9 +58,9 @@ SELECT count(*) FROM (
 -- :burial Why a job is a dead letter, and how often it was replayed.
 SELECT dead_letter_reason, resurrection_count FROM soniq_dead_letter_jobs WHERE id = ?
 
--- :knowers The workers that know a task, the newest first, with what they say about it.
+-- :knowers The workers that know a task and were heard of since, the newest first, with what they say about it.
 SELECT r.worker_id, r.defaults FROM soniq_task_registry r JOIN soniq_workers w ON w.id = r.worker_id
-WHERE r.task_name = ? AND w.status <> 'stopped' ORDER BY w.started_at DESC, w.id
+WHERE r.task_name = ? AND w.status <> 'stopped' AND w.last_heartbeat >= ? ORDER BY w.started_at DESC, w.id
 
 -- :first_stored When the oldest claimable job of one priority was stored.
 SELECT created_at FROM soniq_jobs

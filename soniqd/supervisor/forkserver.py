@@ -164,7 +164,7 @@ class ForkServerProcess:
         self._ask_waiting()
 
     def request(self, child: ChildProcess) -> None:
-        """Ask for a child now; raises OSError."""
+        """Ask for a child now; raises OSError, and ControlError if the request does not fit a packet."""
         request = self.next_request
         self.next_request += 1
         packet = wire.encode(wire.Fork(request, child.spec))
@@ -206,6 +206,8 @@ class ForkServerProcess:
             child = self._waiting.popleft()
             try:
                 self.request(child)
+            except ControlError as error:
+                self._loop.call_soon(self._events.fork_failed, child, str(error))
             except OSError as error:
                 self._loop.call_soon(self._events.fork_failed, child, os.strerror(error.errno or 0))
 

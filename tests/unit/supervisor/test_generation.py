@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from soniqd.control import fork as wire
-from soniqd.model.child import ChildSpec, ExitCause
+from soniqd.model.child import ChildSpec, ExitCause, ProcessAttributes
 from soniqd.supervisor.child import ChildProcess
 from soniqd.supervisor.forkserver import MAX_ASKED
 from soniqd.supervisor.generation import Generation, GenerationHandover
@@ -29,6 +29,7 @@ class Heard:
 
     def __init__(self) -> None:
         self.failed: list[str] = []
+        self.reasons: list[str] = []
         self.forked: list[str] = []
 
     def generation_booted(self, generation: int, booted: wire.Booted) -> None:
@@ -45,8 +46,8 @@ class Heard:
         self.forked.append(child.spec.worker_id)
 
     def fork_failed(self, child: ChildProcess, reason: str) -> None:
-        del reason
         self.failed.append(child.spec.worker_id)
+        self.reasons.append(reason)
 
 
 @pytest.fixture
@@ -124,6 +125,31 @@ async def test_children_that_wait_to_be_asked_for_fail_with_their_fork_server(se
             child.close()
 
 
+TOO_LONG = ProcessAttributes(env=(("PADDING", "x" * wire.MAX_PACKET),))
+
+
+async def test_a_child_whose_request_does_not_fit_a_packet_fails_and_says_so(server):
+    pid, near, far = server
+    loop, heard = asyncio.get_running_loop(), Heard()
+    reaper = Reaper(loop)
+    handover = GenerationHandover(1, "python", {}, (), True, 1, pid, near.detach())
+    generation = Generation.resume(handover, loop=loop, reaper=reaper, events=heard, soft_nofile=None)
+    specs = [ChildSpec("worker", "g", 1, 1, "w1", attributes=TOO_LONG), ChildSpec("worker", "g", 2, 1, "w2")]
+    children = [ChildProcess(spec, loop, reaper, tap_fd=2) for spec in specs]
+    try:
+        for child in children:
+            generation.fork(child)
+        await eventually(lambda: heard.failed)
+        assert heard.failed == ["w1"]
+        assert "cannot send fork: " in heard.reasons[0]
+        assert [request.spec.worker_id for request in asked(far)] == ["w2"]
+    finally:
+        generation.retire()
+        reaper.close()
+        for child in children:
+            child.close()
+
+
 class Master(Heard):
     """Gives up what has failed, as the master does."""
 
@@ -135,7 +161,7 @@ class Master(Heard):
         self.generation.forget(child)
 
 
-@pytest.mark.parametrize("ending", ["refused", "gone", "gone before it is asked", "rubbish", "given up"])
+@pytest.mark.parametrize("ending", ["refused", "gone", "gone before it is asked", "rubbish", "given up", "too long"])
 async def test_a_child_of_an_interpreter_of_its_own_is_no_longer_expected_once_it_has_failed(server, ending):
     """A count of forks that is too low lets the exits of other children be missed."""
     pid, near, far = server
@@ -151,7 +177,8 @@ async def test_a_child_of_an_interpreter_of_its_own_is_no_longer_expected_once_i
         1, python=None, settings=settings, loop=loop, reaper=reaper, events=heard, early=StartedServer(pid, near)
     )
     generation._forkable = False
-    child = ChildProcess(ChildSpec("worker", "g", 1, 1, "w"), loop, reaper, tap_fd=2)
+    attributes = TOO_LONG if ending == "too long" else ProcessAttributes()
+    child = ChildProcess(ChildSpec("worker", "g", 1, 1, "w", attributes=attributes), loop, reaper, tap_fd=2)
     try:
         generation.fork(child)
         assert isinstance(wire.decode(far.recv(wire.MAX_PACKET)), wire.Boot)
@@ -159,7 +186,7 @@ async def test_a_child_of_an_interpreter_of_its_own_is_no_longer_expected_once_i
         far.send(wire.encode(wire.Booted(__version__, "python", (), (), ("collector",), 0.1)))
         if ending == "gone before it is asked":
             far.close()
-        else:
+        elif ending != "too long":
             far.setblocking(False)
             (request,) = await eventually(lambda: asked(far))
         if ending == "refused":
@@ -168,7 +195,7 @@ async def test_a_child_of_an_interpreter_of_its_own_is_no_longer_expected_once_i
             far.send(b"rubbish")
         elif ending.startswith("gone"):
             far.close()
-        else:
+        elif ending == "given up":
             heard.fork_failed(child, "given up")
         await eventually(lambda: heard.failed)
         await eventually(lambda: generation.outstanding is None)

@@ -17,8 +17,8 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -172,23 +172,21 @@ class ControlServer:
         task.add_done_callback(lambda _: self._spare.take_up())
 
     async def _serve(self, conversation: Conversation, gid: int, answer: Response | None) -> None:
-        connection = conversation.connection
-        with self._ending(conversation), connection, suppress(OSError, TimeoutError):
-            connection.setblocking(False)
-            peer = Peer.of(connection)
-            if refusal := self._refusal(peer, gid):
-                await conversation.send(Failed(_NO_ID, ControlError.code, refusal))
-                return
-            if answer is not None:
-                await conversation.send(answer)
-            await self._converse(conversation, peer)
-
-    @contextmanager
-    def _ending(self, conversation: Conversation) -> Iterator[None]:
         try:
-            yield
+            with conversation.connection, suppress(OSError, TimeoutError):
+                await self._receive(conversation, gid, answer)
         finally:
             self._conversations.discard(conversation)
+
+    async def _receive(self, conversation: Conversation, gid: int, answer: Response | None) -> None:
+        conversation.connection.setblocking(False)
+        peer = Peer.of(conversation.connection)
+        if refusal := self._refusal(peer, gid):
+            await conversation.send(Failed(_NO_ID, ControlError.code, refusal))
+            return
+        if answer is not None:
+            await conversation.send(answer)
+        await self._converse(conversation, peer)
 
     def _refusal(self, peer: Peer, gid: int) -> str | None:
         if not peer.may_control(uid=os.geteuid(), gid=gid):
@@ -229,6 +227,7 @@ class ControlServer:
             stream.close()
             message = f"too many followers: soniqd serves {self._limits.streams} at once; try again"
             return Failed(number, ControlError.code, message)
+        self._spare.take_up()
         if not self._spare.is_held:  # a follower stays, and nobody else could ask for the reason
             stream.close()
             return Failed(number, ControlError.code, f"cannot follow: {os.strerror(errno.EMFILE)}; see soniqctl status")

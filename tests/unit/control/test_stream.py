@@ -204,6 +204,15 @@ async def test_a_stuck_follower_delays_nobody_else(path):
         await eventually(lambda: source.closed == [stream])
 
 
+async def test_a_shortage_of_descriptors_that_is_over_refuses_no_follower(path):
+    async with serving(path, Source()) as server:
+        server._spare.close()  # as after a client that has had its place, and is still there
+        follower = await Follower.connect(path)
+        assert (await follower.line())["items"] == []
+        assert server._spare.is_held
+        follower.leave()
+
+
 async def test_there_are_only_so_many_followers(path):
     source = Source()
     async with serving(path, source, streams=1):

@@ -367,6 +367,8 @@ class World:
         roster = self.machine.roster
         assert roster.children.keys() == self.processes.keys(), "the machine and the host know other children"
         self._check_accounted()
+        wanted = {roster.generation, roster.rollout.generation if roster.rollout else None}
+        assert roster.fork_servers.keys() <= wanted, "a fork server is left that nothing new comes from"
         connections = sum(process.fork.spec.connections for process in self.processes.values())
         if self.max_connections is not None:
             assert connections <= self.max_connections, f"{connections} connections of {self.max_connections}"

@@ -16,7 +16,10 @@ from soniqd.policy.supervision.roster import ChildState, ForkServer, Roster
 
 
 class ForkServers:
-    """One a generation. One that ends is booted again, later and later, while anything new may come from it."""
+    """One a generation that anything new may come from: the one in force, and the one that is being rolled out.
+
+    One that ends is booted again, later and later.
+    """
 
     def __init__(
         self,
@@ -65,7 +68,7 @@ class ForkServers:
         server = self._roster.fork_servers.get(event.generation)
         if server is None:
             return
-        if self._rollouts.generation_failed(event.generation, event.reason, now_s) or self._is_superseded(server):
+        if self._rollouts.generation_failed(event.generation, event.reason, now_s):
             del self._roster.fork_servers[event.generation]
         else:
             self.report_boot_failure(event)
@@ -95,16 +98,8 @@ class ForkServers:
                 self._out.append(fx.Forget(child.worker_id))
                 cause = ExitCause(not_started=reason)
                 self._life.gone(child, cause, now_s, reason=f"{child.spec.slot} cannot be forked: {reason}")
-        if self._is_superseded(server):
-            del self._roster.fork_servers[event.generation]
-            self._out.append(fx.Retire(event.generation))
-        elif not is_rollouts:  # which retires it with its end
+        if not is_rollouts:  # which retires it with its end
             self._boot_later(server, now_s)
-
-    def _is_superseded(self, server: ForkServer) -> bool:
-        """Nothing new comes from it any more: it is neither in force nor being rolled out."""
-        rollout = self._roster.rollout
-        return server.generation not in (self._roster.generation, rollout.generation if rollout else None)
 
     def _boot_later(self, server: ForkServer, now_s: float) -> None:
         server.losses += 1

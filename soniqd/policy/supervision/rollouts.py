@@ -146,7 +146,6 @@ class Rollouts:
             for place in self._roster.places.values():
                 self._starts.dismiss(place, now_s)
         self._end(rollout, rollout.error or "a newer reload took its place")
-        self._retire_losers()
 
     def _sort_places(self, rollout: Rollout) -> None:
         """Find the places that need another child, and in each group the one whose turn is first."""
@@ -223,7 +222,7 @@ class Rollouts:
         return False
 
     def _conclude(self, rollout: Rollout, now_s: float) -> None:
-        """Settle which generation and which plan are in force, and retire the generation that lost."""
+        """Settle which generation and which plan are in force."""
         roster = self._roster
         if rollout.error is None:
             roster.generation, roster.configured = rollout.generation, rollout.configured
@@ -236,14 +235,13 @@ class Rollouts:
                 place.misconfigured, place.failures, place.next_start_s = False, 0, now_s
         self._end(rollout, rollout.error)
         roster.settle_places()
-        self._retire_losers()
-
-    def _retire_losers(self) -> None:
-        for loser in [number for number in self._roster.fork_servers if number != self._roster.generation]:
-            del self._roster.fork_servers[loser]
-            self._out.append(fx.Retire(loser))
 
     def _end(self, rollout: Rollout, error: str | None) -> None:
-        self._roster.rollout = None
-        ended = fx.ReloadEnded(rollout.generation, self._roster.generation, rollout.replaced, error)
+        """Tell how it ended, and retire the generation that lost."""
+        roster = self._roster
+        roster.rollout = None
+        ended = fx.ReloadEnded(rollout.generation, roster.generation, rollout.replaced, error)
         self._out.append(replace(ended, kept=rollout.kept))
+        for loser in [number for number in roster.fork_servers if number != roster.generation]:
+            del roster.fork_servers[loser]
+            self._out.append(fx.Retire(loser))

@@ -413,6 +413,19 @@ def test_stop_abandons_a_reload():
     script.tell(ev.Reload((ONE,)), ev.Booted(2))
     script.tell(ev.Stop())
     assert script.reload_errors == ["the daemon stops"]
+    assert script.retired == [2]
+
+
+@pytest.mark.parametrize(
+    "end", [ev.BootFailed(2, "SyntaxError", fixable=True), ev.ForkServerLost(2, KILLED), ev.Booted(2)]
+)
+def test_nothing_is_heard_of_the_fork_server_of_a_reload_that_a_stop_has_ended(end):
+    script = running(ONE)
+    script.tell(ev.Reload((ONE,)), ev.Stop())
+    assert script.retired == [2]
+    assert script.tell(end) == []
+    script.tell(ev.Exited("w1", CLEAN))
+    assert script.retired == [1]
 
 
 def test_a_lost_fork_server_is_booted_again_and_its_children_stay():

@@ -11,7 +11,7 @@ from soniqd.control.link import State
 class Work(Protocol):
     """Runs until it was drained. Steering methods return at once.
 
-    It calls ``on_ready`` once it can work and ``on_change`` whenever ``state()`` may differ.
+    It calls ``on_ready`` once it can work and ``on_change`` whenever ``state()`` may differ, a worker for every job.
     """
 
     on_ready: Callable[[], None] | None

@@ -18,7 +18,6 @@ from soniqd.queue.registry import TaskRegistry
 from soniqd.queue.retry_policy import RetryPolicy
 from soniqd.worker.bell import Bell
 from soniqd.worker.board import Board, InFlight
-from soniqd.worker.changes import Changes
 from soniqd.worker.options import WorkerOptions
 from soniqd.worker.parts import Materials, Parts
 
@@ -28,8 +27,8 @@ _NAMED_IN_STATE = 10
 class Worker:
     """Runs the jobs of one process. Its methods belong to the loop that runs it.
 
-    ``on_ready`` is called once it is registered and about to claim; ``on_change`` when ``state()`` may differ;
-    ``on_more`` when a wake-up met more jobs than one claim may take, so that another worker should look too.
+    ``on_ready`` is called once it is registered and about to claim; ``on_change`` when ``state()`` may differ, for
+    every job; ``on_more`` when a wake-up met more jobs than one claim may take, so that another worker should look too.
     ``until_empty`` makes it drain by itself once no job is left that could run now.
     """
 
@@ -54,11 +53,10 @@ class Worker:
         self._ready = self._paused = self._swept = False
         self._drain_at: float | None = None
         self._unfinished = self._left_behind = 0
-        self._changes = Changes(lambda: self.on_change)
         materials = Materials(
             backend, tasks, hooks, record, options, metrics_sink, retry_policy, until_empty=until_empty, board=board
         )
-        parts = Parts(materials, on_change=self._changes.note, on_more=self._tell_more)
+        parts = Parts(materials, on_change=self._tell_change, on_more=self._tell_more)
         self._parts = parts
         self._registration, self._reports, self._outage = parts.registration, parts.reports, parts.outage
         self._claimer, self._executor, self._completer = parts.claimer, parts.executor, parts.completer
@@ -108,7 +106,6 @@ class Worker:
             await self._work()
         finally:
             self._parts.close()
-            self._changes.close()
 
     def wake(self, *, due_in_s: float | None = None) -> None:
         """Look for jobs now; with ``due_in_s``, once that time has come."""
@@ -134,7 +131,7 @@ class Worker:
         self._executor.set_open(is_open=False)
         self._executor.poke()
         self._bell.ring()
-        self._changes.note()
+        self._tell_change()
 
     def swept(self, successor: WorkerRecord | None = None) -> None:
         """Accept that the database holds this incarnation for dead, and its jobs belong to others.
@@ -153,7 +150,7 @@ class Worker:
             self._registration.record = successor
             self._ready = False
         self._bell.ring()
-        self._changes.note()
+        self._tell_change()
 
     def in_flight(self) -> tuple[InFlight, ...]:
         """Return the jobs that have a slot, oldest first. Any thread may ask."""
@@ -195,13 +192,13 @@ class Worker:
         self._claimer.set_paused(paused=paused)
         self._registration.set_paused(paused=paused)
         self._bell.ring()  # for the changed record to be registered
-        self._changes.note()
+        self._tell_change()
 
     async def _register(self) -> None:
         if await self._registration.register(gives_up=lambda: self.is_draining):
             self._claimer.worker_id = self._registration.record.id
             self._ready = True
-            self._changes.note()
+            self._tell_change()
 
     async def _work(self) -> None:
         writing = asyncio.create_task(self._completer.run(), name="soniqd-completer")
@@ -257,11 +254,15 @@ class Worker:
             await self._registration.mark_stopping(self._options.cancel_grace_s)
         else:
             await self._registration.mark_stopped(self._options.write_grace_s if written else 0.0)
-        self._changes.note()
+        self._tell_change()
 
     def _left_s(self) -> float:
         assert self._drain_at is not None
         return self._drain_at - time.monotonic()
+
+    def _tell_change(self) -> None:
+        if self.on_change is not None:
+            self.on_change()
 
     def _tell_more(self) -> None:
         if self.on_more is not None:

@@ -56,7 +56,11 @@ async def test_a_job_that_kills_its_workers_takes_no_neighbour_to_the_dead_lette
             jobs = [await app.get_job(job_id) for job_id in others]
             return all(job is not None and job["status"] == "done" for job in jobs)
 
+        async def buried() -> bool:
+            return await app.dead_letter.get(poison) is not None
+
         await daemon.eventually(all_done, timeout_s=30)
+        await daemon.eventually(buried)
         assert [letter["id"] for letter in await app.dead_letter.list()] == [poison]
 
 

@@ -116,6 +116,11 @@ def in_status(app: Soniq, jobs: list[str], status: str, count: int) -> Callable[
     return in_status
 
 
+def began_of(until: Path) -> Path:
+    """What a ``slow`` job leaves when it runs: its worker says so a moment before, and the database before that."""
+    return Path(f"{until}.began")
+
+
 def held(app: Soniq, count: int) -> Callable[[], Awaitable[bool]]:
     async def held() -> bool:
         return sum(row["processing"] for row in await app.get_queue_stats()) == count
@@ -157,6 +162,7 @@ async def test_jobs_that_were_held_and_had_not_begun_count_no_crash(tmp_path, da
         pid = await daemon.pid_of("default/1")
         await daemon.soniqctl("resume")
         await daemon.eventually(held(app, 8))
+        await daemon.eventually(began_of(until).exists)
         os.kill(pid, signal.SIGKILL)
         until.touch()
         await daemon.eventually(all_done(app, jobs))
@@ -168,13 +174,14 @@ async def test_a_suspect_that_waited_for_its_turn_counts_no_crash(tmp_path, data
     args = {"until": str(until)}
     async with daemon_with(tmp_path, database_url) as daemon:
         suspect = await app.enqueue("slow", args=args, queue="late")
-        await daemon.eventually(lambda: began(daemon))
+        await daemon.eventually(began_of(until).exists)
         await daemon.soniqctl("queues", "pause", "late")
         await daemon.kill("default/1")
         await daemon.eventually(lambda: crashed(app, suspect))
         await daemon.ready()
+        began_of(until).unlink()
         running = await app.enqueue("slow", args=args)
-        await daemon.eventually(lambda: began(daemon))
+        await daemon.eventually(began_of(until).exists)
         await daemon.soniqctl("queues", "resume", "late")
         await daemon.eventually(held(app, 2))
         mark = daemon.log.mark()
@@ -203,7 +210,7 @@ async def test_the_cause_of_a_crash_stays_with_a_job_that_runs_again(tmp_path, d
     until = tmp_path / "until"
     async with daemon_with(tmp_path, database_url) as daemon:
         job_id = await app.enqueue("slow", args={"until": str(until)})
-        await daemon.eventually((tmp_path / "until.began").exists)  # its worker says so a moment before its thread runs
+        await daemon.eventually(began_of(until).exists)
         await daemon.kill("default/1", signal.SIGSEGV)
         await daemon.eventually(lambda: crashed(app, job_id))
         shown = await daemon.soniqctl("jobs", "show", job_id)
@@ -211,10 +218,6 @@ async def test_the_cause_of_a_crash_stays_with_a_job_that_runs_again(tmp_path, d
         assert "in slow" in shown
         until.touch()
         await daemon.eventually(all_done(app, [job_id]))
-
-
-async def began(daemon: Daemon) -> bool:
-    return bool((await daemon.child("default/1"))["in_flight"])
 
 
 async def crashed(app: Soniq, job_id: str) -> bool:

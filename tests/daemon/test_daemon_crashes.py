@@ -140,11 +140,12 @@ async def test_a_killed_fork_server_is_replaced_and_its_children_do_not_notice(t
     async with Daemon(tmp_path, jobs=APPEND_THEN_SLEEP, database_url=database_url) as daemon:
         worker = await daemon.pid_of("default/1")
         server = next(p for p in daemon.processes() if "fork server" in p.command)
+        mark = daemon.log.mark()
         server.kill()
         await daemon.log_event("fork_server_lost")
         assert await daemon.pid_of("default/1") == worker
+        await daemon.log_event("generation_booted", since=mark, timeout_s=20)
         mark = daemon.log.mark()
-        await daemon.log_event("generation_booted", timeout_s=20)
         await daemon.kill("default/1")
         await daemon.log_event("child_ready", since=mark, slot="default/1")
         await app.enqueue("mark", args={"path": str(out), "text": "after"})

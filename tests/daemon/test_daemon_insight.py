@@ -98,7 +98,8 @@ async def test_status_tells_what_waits_who_leads_and_what_nobody_knows(tmp_path,
         async def told() -> dict[str, Any] | None:
             status = await daemon.status()
             held = [queue for queue in status["queues"] or () if queue["name"] == "held"]
-            return status if held and held[0]["ready"] == 3 and status["unclaimable"] else None
+            told = held and held[0]["ready"] == 3 and status["unclaimable"] and status["leader"]
+            return status if told else None
 
         status = await daemon.eventually(told)
         queues = {queue["name"]: queue for queue in status["queues"]}

@@ -172,16 +172,17 @@ class Daemon:
         self._masters.append(master)
 
     async def ready(self, *, timeout_s: float = 20) -> None:
-        """Wait until it answers and every child is up."""
+        """Wait until it answers, has met its database, and every child is up."""
 
         async def all_up() -> bool:
             if self._master.poll() is not None:
                 raise AssertionError(f"soniqd ended with {self._master.returncode}:\n{self.log.tail()}")
             try:
-                children = (await self.status())["children"]
+                status = await self.status()
             except OSError:
                 return False
-            return bool(children) and all(child["state"] in UP for child in children)
+            children = status["children"]
+            return status["database"] == "up" and bool(children) and all(child["state"] in UP for child in children)
 
         await self.eventually(all_up, timeout_s=timeout_s)
 
@@ -251,7 +252,7 @@ class Daemon:
         """One child of the status: the newest in its place, while an older one still drains."""
         children = [child for child in (await self.status())["children"] if child["slot"] == slot]
         assert children, f"no child {slot}"
-        newest: dict[str, Any] = max(children, key=lambda child: child["generation"])
+        newest: dict[str, Any] = max(children, key=lambda child: (child["generation"], -child["uptime_s"]))
         return newest
 
     async def soniqctl(self, *arguments: str, expect: int = 0, timeout_s: float = 30) -> str:

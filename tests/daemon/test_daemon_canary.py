@@ -239,9 +239,11 @@ async def test_a_new_worker_whose_loop_stands_still_is_taken_back(tmp_path, data
         reload = asyncio.create_task(failed_reload(daemon))
         await daemon.log_event("child_ready", slot="default/1", since=mark)
         await daemon.soniqctl("resume")
-        while not daemon.log.find("child_hung"):
+        hung = asyncio.create_task(daemon.log_event("child_hung", timeout_s=40))
+        while not hung.done():
             await app.enqueue("noop", queue="quick")
-            await asyncio.sleep(0.05)
+            await asyncio.wait({hung}, timeout=0.05)
+        await hung
         error = await reload
         assert error.startswith("default/1 ")
         await assert_as_before(daemon, before)

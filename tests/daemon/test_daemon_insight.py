@@ -314,7 +314,7 @@ async def test_top_counts_jobs_a_second(tmp_path):
             while not looking.done():
                 for _ in range(10):
                     await app.enqueue("noop")
-                await asyncio.sleep(0.05)
+                await asyncio.wait({looking}, timeout=0.05)
         answer = looking.result()
         assert answer["jobs_per_s"] > 1
         assert answer["jobs_per_s"] == pytest.approx(sum(child["jobs_per_s"] for child in answer["children"]), abs=0.05)

@@ -89,16 +89,20 @@ async def test_who_asks_again_soon_gets_the_same_answer(master_insight: Insight,
 async def test_a_dear_answer_is_kept_longer(master_insight: Insight, backend: Backend, monkeypatch):
     monkeypatch.setattr(insight, "LEAST_INTERVAL_S", 0.0)
     monkeypatch.setattr(insight, "SHARE", 0.001)
+    now_s = 100.0
+    monkeypatch.setattr(insight, "time", SimpleNamespace(monotonic=lambda: now_s))
 
     async def dear() -> Backlog:
-        await asyncio.sleep(0.02)
+        nonlocal now_s
+        now_s += 0.02
         return Backlog()
 
     backend.answer = dear
     await master_insight.look()
+    now_s += 19.0
     await master_insight.look()
     assert backend.asked == 1
-    monkeypatch.setattr(insight, "SHARE", 1e9)
+    now_s += 2.0
     await master_insight.look()
     assert backend.asked == 2
 

@@ -42,7 +42,7 @@ from soniqd.supervisor.ring import Ring
 from soniqd.supervisor.service import Service, service_facts
 from soniqd.supervisor.tap import Tap
 from soniqd.supervisor.waker import Waker
-from soniqd.supervisor.workforce import jobs_ended, living_workers, looks_at_rest, sleepers
+from soniqd.supervisor.workforce import Workforce
 from soniqd.version import __version__
 
 _WAKE = link.Wake()
@@ -105,19 +105,15 @@ class Master:
             connect_timeout_s=database.connect_timeout,
             statement_timeout_s=database.statement_timeout,
         )
+        workforce = Workforce(lambda: self.supervision.roster, self.processes)
         self.ledger = Ledger(
             self.backend,
             LedgerTimes.of(settings),
-            living=lambda: living_workers(self.supervision.roster, self.processes),
+            living=workforce.living,
             on_disowned=self._disowned,
-            ended=lambda: jobs_ended(self.processes),
+            ended=workforce.ended,
         )
-        self.waker = Waker(
-            self.backend,
-            sleepers=lambda: sleepers(self.supervision.roster, self.processes),
-            looks=lambda worker_id: looks_at_rest(self.processes, worker_id),
-            wake=self._wake,
-        )
+        self.waker = Waker(self.backend, workforce, wake=self._wake)
         self.budget = Budget(
             self.backend, database.max_connections, plan=lambda: self.supervision.roster.plan, tell=self.tell
         )

@@ -13,36 +13,46 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Protocol
 
 from soniqd.backends import StorageBackend, WakeUp, WakeUps
 from soniqd.errors import SoniqError
 from soniqd.log import catalogue, emit
 from soniqd.log.redact import redact
-from soniqd.policy.waking import Looks, Sleeper, Woken, choose_sleeper
+from soniqd.policy.waking import Sleeper, Woken, keeps_turn, next_turn
 
 _RETRY_S = 1.0
 _LOOK_AHEAD_S = 30.0
 """How long the due timer sleeps at most: a job for later whose announcement was lost is found by then."""
 _REMEMBERED = 16
 """Of so many workers that are gone it may be remembered when they were woken."""
+_MOST_TURNS = 1000
+"""Of so many queues it is remembered whose turn it is."""
+
+
+class Crew(Protocol):
+    """The workers of this host, as far as waking them goes."""
+
+    def sleepers(self) -> list[Sleeper]:
+        """List those that may be woken."""
+
+    def sleeper(self, worker_id: str) -> Sleeper | None:
+        """Return one of those."""
+
+    def looks(self, worker_id: str) -> int | None:
+        """Tell how often it has looked for jobs; None while it runs any, or if it is gone."""
 
 
 class Waker:
-    """``sleepers`` tells who could claim, ``looks`` how often one at rest has; ``wake`` tells one of them to."""
+    """``wake`` tells a worker of the crew to claim."""
 
-    def __init__(
-        self,
-        backend: StorageBackend,
-        *,
-        sleepers: Callable[[], list[Sleeper]],
-        looks: Looks,
-        wake: Callable[[str], None],
-    ) -> None:
+    def __init__(self, backend: StorageBackend, crew: Crew, *, wake: Callable[[str], None]) -> None:
         self._backend = backend
-        self._sleepers = sleepers
-        self._looks = looks
+        self._crew = crew
         self._wake = wake
         self._woken: dict[str, Woken] = {}
+        self._turns: dict[str, str] = {}
+        """Who was woken last, by queue."""
         self._due_s: float | None = 0.0
         self._due_changed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -68,10 +78,10 @@ class Waker:
 
     def more(self, worker_id: str) -> None:
         """A worker's claim came back full: wake another one for all of its queues, or else one for each."""
-        everybody = self._sleepers()
+        everybody = self._crew.sleepers()
         queues = next((sleeper.queues for sleeper in everybody if sleeper.worker_id == worker_id), ())
         others = [sleeper for sleeper in everybody if sleeper.worker_id != worker_id]
-        if self._wake_among([sleeper for sleeper in others if sleeper.covers(queues)], None):
+        if self._wake_among([sleeper for sleeper in others if sleeper.covers(queues)], None) is not None:
             return
         for queue in queues or (None,):
             self._wake_among(others, queue)
@@ -87,24 +97,46 @@ class Waker:
             self._wake_one_of_each()
 
     def _wake_one(self, queue: str) -> None:
-        sleepers = self._sleepers()
-        self._wake_among(sleepers, queue)
+        """Wake the worker whose turn it is, without a look at the others, or else the next one."""
+        if self._wake_again(queue):
+            return
+        sleepers = self._crew.sleepers()
+        if (worker_id := self._wake_among(sleepers, queue)) is None:
+            return
+        if len(self._turns) >= _MOST_TURNS:
+            self._turns.clear()
+        self._turns[queue] = worker_id
         if len(self._woken) > 2 * len(sleepers) + _REMEMBERED:
             self._woken = {s.worker_id: self._woken[s.worker_id] for s in sleepers if s.worker_id in self._woken}
 
+    def _wake_again(self, queue: str) -> bool:
+        worker_id = self._turns.get(queue)
+        if worker_id is None or (before := self._woken.get(worker_id)) is None:
+            return False
+        sleeper = self._crew.sleeper(worker_id)
+        if sleeper is None or not sleeper.takes(queue):
+            return False
+        looks, now_s = self._crew.looks(worker_id), time.monotonic()
+        if not keeps_turn(before, looks=looks, now_s=now_s):
+            return False
+        self._woken[worker_id] = Woken(now_s, before.turn_s, looks)
+        self._wake(worker_id)
+        return True
+
     def _wake_one_of_each(self) -> None:
         """Wake a worker for each set of queues that workers serve: any of them may have work."""
-        sleepers = self._sleepers()
+        sleepers = self._crew.sleepers()
         for queues in dict.fromkeys(sleeper.queues for sleeper in sleepers):
             self._wake_among([sleeper for sleeper in sleepers if sleeper.queues == queues], None)
 
-    def _wake_among(self, sleepers: list[Sleeper], queue: str | None) -> bool:
-        chosen = choose_sleeper(sleepers, queue, self._woken, looks=self._looks, now_s=time.monotonic())
-        if chosen is None:
-            return False
-        worker_id, self._woken[worker_id] = chosen
-        self._wake(worker_id)
-        return True
+    def _wake_among(self, sleepers: list[Sleeper], queue: str | None) -> str | None:
+        """Wake whoever's turn is next, if anybody's; return who that is."""
+        worker_id = next_turn(sleepers, queue, self._woken)
+        if worker_id is not None:
+            now_s = time.monotonic()
+            self._woken[worker_id] = Woken(now_s, now_s, self._crew.looks(worker_id))
+            self._wake(worker_id)
+        return worker_id
 
     def _expect_due(self, due_s: float) -> None:
         if self._due_s is None or due_s < self._due_s:

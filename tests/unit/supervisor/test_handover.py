@@ -268,8 +268,9 @@ ELSEWHERE: dict[str, dict[str, str]] = {
     },
     "Measuring": {"_task": "begun anew", "_refused": "complained of once an image"},
     "Waker": {
-        "_looks": "how to",
+        "_crew": "how to",
         "_woken": "whose turn it is, which is anybody's at the start",
+        "_turns": "whose turn it is",
         "_due_s": "looked up at the start",
         "_due_changed": "looked up at the start",
         "_tasks": "begun anew",

@@ -28,7 +28,7 @@ class Host:
         for queue in QUEUES * WORKERS_OF_A_QUEUE:
             worker = rig.worker(concurrency=concurrency, queues=(queue,), poll_interval_s=600.0)
             self.workers[worker.id] = worker
-        self._waker = Waker(rig.memory, sleepers=self._sleepers, looks=lambda _: None, wake=self._wake)
+        self._waker = Waker(rig.memory, self, wake=self._wake)
         self._tasks: list[asyncio.Task[None]] = []
 
     @asynccontextmanager
@@ -54,13 +54,23 @@ class Host:
     def claims(self) -> int:
         return self._rig.backend.count("claim")
 
-    def _sleepers(self) -> list[Sleeper]:
-        states = ((worker, worker.state()) for worker in self.workers.values())
-        return [Sleeper(one.id, one.record.queues, state.free, state.in_flight) for one, state in states]
+    def sleepers(self) -> list[Sleeper]:
+        return [_sleeper(worker) for worker in self.workers.values()]
+
+    def sleeper(self, worker_id: str) -> Sleeper | None:
+        return _sleeper(self.workers[worker_id])
+
+    def looks(self, worker_id: str) -> int | None:
+        return None if self.workers[worker_id].state().in_flight else self._rig.backend.count("claim")
 
     def _wake(self, worker_id: str) -> None:
         self.woken[worker_id] += 1
         self.workers[worker_id].wake()
+
+
+def _sleeper(worker: Worker) -> Sleeper:
+    state = worker.state()
+    return Sleeper(worker.id, worker.record.queues, state.free, state.in_flight)
 
 
 async def test_a_job_wakes_one_worker_and_costs_one_claim():

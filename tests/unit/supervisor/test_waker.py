@@ -17,9 +17,26 @@ def sleeper(worker_id: str, *, queues: tuple[str, ...] = (), free: int = 1, in_f
 
 
 class Woken:
+    """A crew whose workers, once woken, look and come to rest at once, unless they are ``stuck``."""
+
     def __init__(self, *sleepers: Sleeper) -> None:
-        self.sleepers = list(sleepers)
+        self.all = list(sleepers)
         self.calls: list[str] = []
+        self.stuck: set[str] = set()
+        self.listed = 0
+
+    def sleepers(self) -> list[Sleeper]:
+        self.listed += 1
+        return self.all
+
+    def sleeper(self, worker_id: str) -> Sleeper | None:
+        return next((one for one in self.all if one.worker_id == worker_id), None)
+
+    def looks(self, worker_id: str) -> int | None:
+        return 0 if worker_id in self.stuck else self.calls.count(worker_id)
+
+    def wake(self, worker_id: str) -> None:
+        self.calls.append(worker_id)
 
 
 @pytest.fixture
@@ -31,7 +48,7 @@ async def backend():
 
 
 def make_waker(backend: StorageBackend, woken: Woken) -> Waker:
-    return Waker(backend, sleepers=lambda: woken.sleepers, looks=lambda _: None, wake=woken.calls.append)
+    return Waker(backend, woken, wake=woken.wake)
 
 
 async def test_one_announcement_wakes_one_worker(backend):
@@ -48,6 +65,52 @@ async def test_when_anything_may_have_changed_a_worker_of_each_set_of_queues_loo
     assert woken.calls[1:] == ["c", "d"]
 
 
+async def test_a_worker_at_rest_is_woken_again_and_nobody_else_is_looked_at(backend):
+    woken = Woken(sleeper("a"), sleeper("b"), sleeper("c"))
+    waker = make_waker(backend, woken)
+    for _ in range(10):
+        waker.announce(WakeUp(queue="default"))
+    assert woken.calls == ["a"] * 10
+    assert woken.listed == 1
+
+
+async def test_whoever_does_not_answer_misses_one_wake_up(backend):
+    woken = Woken(sleeper("a"), sleeper("b"))
+    woken.stuck = {"a"}
+    waker = make_waker(backend, woken)
+    for _ in range(4):
+        waker.announce(WakeUp(queue="default"))
+    assert woken.calls == ["a", "b", "b", "b"]
+
+
+async def test_whoever_has_no_room_any_more_or_is_gone_has_lost_its_turn(backend):
+    woken = Woken(sleeper("a"), sleeper("b"), sleeper("c"))
+    waker = make_waker(backend, woken)
+    waker.announce(WakeUp(queue="default"))
+    woken.all = [sleeper("a", free=0), sleeper("b"), sleeper("c")]
+    waker.announce(WakeUp(queue="default"))
+    woken.all = [sleeper("c")]
+    waker.announce(WakeUp(queue="default"))
+    assert woken.calls == ["a", "b", "c"]
+
+
+async def test_each_queue_has_a_turn_of_its_own(backend):
+    woken = Woken(*(sleeper(name, queues=(name[0],)) for name in ("m1", "m2", "p1", "p2")))
+    waker = make_waker(backend, woken)
+    for queue in "mpmpm":
+        waker.announce(WakeUp(queue=queue))
+    assert woken.calls == ["m1", "p1", "m1", "p1", "m1"]
+
+
+async def test_whose_turn_it_is_is_forgotten_of_too_many_queues(backend):
+    woken = Woken(sleeper("a"))
+    waker = make_waker(backend, woken)
+    for number in range(3000):
+        waker.announce(WakeUp(queue=f"q{number}"))
+    assert len(woken.calls) == 3000
+    assert len(waker._turns) <= 1000
+
+
 async def test_a_worker_that_met_more_than_it_could_take_gets_company_but_is_not_woken_itself(backend):
     woken = Woken(sleeper("a"), sleeper("b"))
     waker = make_waker(backend, woken)
@@ -58,10 +121,12 @@ async def test_a_worker_that_met_more_than_it_could_take_gets_company_but_is_not
 
 async def test_workers_that_are_gone_are_forgotten(backend):
     woken = Woken(*(sleeper(f"w{n}") for n in range(50)))
+    woken.stuck = {f"w{n}" for n in range(50)}
     waker = make_waker(backend, woken)
     for _ in range(50):
         waker.announce(WakeUp(queue="default"))
-    woken.sleepers = [sleeper("new")]
+    assert len(set(woken.calls)) == 50
+    woken.all = [sleeper("new")]
     waker.announce(WakeUp(queue="default"))
     assert len(waker._woken) == 1
 
@@ -86,7 +151,7 @@ async def test_a_wake_up_that_goes_wrong_does_not_keep_the_next_one(backend, cap
         if len(woken.calls) == 1:
             raise RuntimeError("no such worker")
 
-    waker = Waker(backend, sleepers=lambda: woken.sleepers, looks=lambda _: None, wake=wake)
+    waker = Waker(backend, woken, wake=wake)
     waker.start()
     try:
         await eventually(lambda: waker._wake_ups is not None)

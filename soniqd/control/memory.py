@@ -14,7 +14,8 @@ offset  field        by     meaning
 8       asked        both   the master adds one to ask for all stacks
 16      answered     child  ``asked`` as it was when the stacks were last written to the black box
 24      blocker      child  where the slot of the job that blocks the event loop begins; 0: none is known
-32      looks        child  how often it has looked for jobs and had an answer
+32      begun        child  how many jobs have begun
+40      looks        child  how often it has looked for jobs and had an answer
 64...   slots        child  48 bytes for each job that may run at once: its id as text, then when it started
                             (nanoseconds of CLOCK_MONOTONIC; 0: the slot is free)
 ======  ===========  =====  =============================================================================
@@ -43,7 +44,7 @@ LAYOUT = 1
 BLACKBOX_BYTES = 256 * 1024
 
 _WORD = struct.Struct("=Q")
-_ASKED_AT, _ANSWERED_AT, _BLOCKER_AT, _LOOKS_AT, _SLOTS_AT = 8, 16, 24, 32, 64
+_ASKED_AT, _ANSWERED_AT, _BLOCKER_AT, _BEGUN_AT, _LOOKS_AT, _SLOTS_AT = 8, 16, 24, 32, 40, 64
 _SLOT = struct.Struct("=36s4xQ")  # written in this order
 _STARTED = 40
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
@@ -102,7 +103,7 @@ class ChildMemory(_Mapped):
     def __init__(self, fd: int) -> None:
         super().__init__(fd)
         self._free = [_SLOTS_AT + number * _SLOT.size for number in range(self._slots)]
-        self._ticks = self._looks = 0
+        self._ticks = self._begun = self._looks = 0
 
     def tick(self) -> None:
         """Say that the event loop goes round."""
@@ -110,7 +111,7 @@ class ChildMemory(_Mapped):
         _WORD.pack_into(self._memory, 0, self._ticks)
 
     def look(self) -> None:
-        """Note that a claim was answered."""
+        """Note that a claim was answered, with jobs or with none."""
         self._looks += 1
         _WORD.pack_into(self._memory, _LOOKS_AT, self._looks)
 
@@ -120,6 +121,8 @@ class ChildMemory(_Mapped):
             return None
         slot = self._free.pop()
         _SLOT.pack_into(self._memory, slot, job_id.encode(), time.monotonic_ns())
+        self._begun += 1
+        _WORD.pack_into(self._memory, _BEGUN_AT, self._begun)
         return slot
 
     def end(self, slot: int | None) -> None:
@@ -164,9 +167,20 @@ class MasterMemory(_Mapped):
         _WORD.pack_into(self._memory, _ASKED_AT, asked)
         return asked
 
-    def looks_at_rest(self) -> int | None:
-        """Return how often the child has looked for jobs; None while it runs any. Cheap: asked for every job."""
-        return None if any(self._starts) else self._word(_LOOKS_AT)
+    @property
+    def begun(self) -> int:
+        """How many jobs have begun."""
+        return self._word(_BEGUN_AT)
+
+    @property
+    def looks(self) -> int:
+        """How often the child has looked for jobs and had an answer."""
+        return self._word(_LOOKS_AT)
+
+    @property
+    def in_flight(self) -> int:
+        """How many jobs run now, whatever the child has told. Cheap: asked for every job."""
+        return sum(map(bool, self._starts))
 
     def running(self) -> list[RunningJob]:
         """Return the jobs that run, or ran when the child ended, oldest first."""

@@ -39,9 +39,6 @@ class Crew(Protocol):
     def sleeper(self, worker_id: str) -> Sleeper | None:
         """Return one of those."""
 
-    def looks(self, worker_id: str) -> int | None:
-        """Tell how often it has looked for jobs; None while it runs any, or if it is gone."""
-
 
 class Waker:
     """``wake`` tells a worker of the crew to claim."""
@@ -116,10 +113,10 @@ class Waker:
         sleeper = self._crew.sleeper(worker_id)
         if sleeper is None or not sleeper.takes(queue):
             return False
-        looks, now_s = self._crew.looks(worker_id), time.monotonic()
-        if not keeps_turn(before, looks=looks, now_s=now_s):
+        now_s = time.monotonic()
+        if not keeps_turn(sleeper, before, now_s=now_s):
             return False
-        self._woken[worker_id] = Woken(now_s, before.turn_s, looks)
+        self._woken[worker_id] = Woken(now_s, before.turn_s, sleeper.begun, sleeper.looks)
         self._wake(worker_id)
         return True
 
@@ -131,12 +128,13 @@ class Waker:
 
     def _wake_among(self, sleepers: list[Sleeper], queue: str | None) -> str | None:
         """Wake whoever's turn is next, if anybody's; return who that is."""
-        worker_id = next_turn(sleepers, queue, self._woken)
-        if worker_id is not None:
-            now_s = time.monotonic()
-            self._woken[worker_id] = Woken(now_s, now_s, self._crew.looks(worker_id))
-            self._wake(worker_id)
-        return worker_id
+        now_s = time.monotonic()
+        chosen = next_turn(sleepers, queue, self._woken, now_s=now_s)
+        if chosen is None:
+            return None
+        self._woken[chosen.worker_id] = Woken(now_s, now_s, chosen.begun, chosen.looks)
+        self._wake(chosen.worker_id)
+        return chosen.worker_id
 
     def _expect_due(self, due_s: float) -> None:
         if self._due_s is None or due_s < self._due_s:

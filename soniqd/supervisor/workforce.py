@@ -36,11 +36,6 @@ class Workforce:
         child, process = self._roster().children.get(worker_id), self._processes.get(worker_id)
         return _sleeper(process) if child and process and child.state is ChildState.RUNNING else None
 
-    def looks(self, worker_id: str) -> int | None:
-        """Tell how often a worker has looked for jobs, as its memory has it; None while it runs any."""
-        process = self._processes.get(worker_id)
-        return process.box.memory.looks_at_rest() if process is not None else None
-
     def _in_states(self, states: tuple[ChildState, ...]) -> Iterator[ChildProcess]:
         for child in self._roster().children.values():
             if child.state in states and child.spec.role == "worker":
@@ -50,4 +45,13 @@ class Workforce:
 
 
 def _sleeper(process: ChildProcess) -> Sleeper:
-    return Sleeper(process.spec.worker_id, process.spec.queues, process.state.free, process.state.in_flight)
+    """Describe a worker: what it runs by its memory, since it tells of that a moment later, or never, if it hangs."""
+    memory = process.box.memory
+    return Sleeper(
+        process.spec.worker_id,
+        process.spec.queues,
+        process.state.free,
+        memory.in_flight,
+        memory.begun,
+        memory.looks,
+    )

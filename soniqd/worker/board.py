@@ -12,7 +12,7 @@ class Board(Protocol):
     """``begin`` comes before the first step of a job's own code, ``end`` after the last one, from the worker's loop."""
 
     def look(self) -> None:
-        """Note that a claim was answered, with jobs or with none."""
+        """Note that a claim was answered."""
 
     def begin(self, job_id: str) -> int | None:
         """Note a job; returns the place to name in ``end``."""

@@ -196,12 +196,12 @@ class Claimer:
             raise
         self._answered = True
         self._board.look()
-        self._note_look()
         full = len(jobs) >= ask.limit
         self._more |= full or (self._until_empty and bool(jobs))  # only a claim that finds nothing has seen everything
         if jobs:
-            self._executor.offer(jobs)
+            self._executor.offer(jobs)  # before anything is told: they wait
             self._news |= self._executor.isolating  # ask again after the suspect: what came with it went back
+        self._note_look()
         if full and self._woken and self._on_more is not None:
             self._woken = False
             self._on_more()

@@ -102,7 +102,7 @@ class PostgresClaim:
             return taken, False
         if complete or not taken:
             self._look_behind_soon(kind, lookahead)
-        return taken, complete
+        return taken, complete or not taken
 
     async def _claim_only_lane(self, worker_id: WorkerId, kind: _Kind, limit: int) -> list[_Row] | None:
         """Claim from the only lane there is; None if there are several."""

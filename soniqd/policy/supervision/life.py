@@ -53,8 +53,9 @@ class ChildLife:
             case ev.Forked():
                 self._forked(child, event.pid, now_s)
             case ev.ForkFailed():
-                fields = {"slot": child.spec.slot, "reason": event.reason}
-                self._out.append(fx.Report(catalogue.FORK_FAILED, fields))
+                if not child.expected:
+                    fields = {"slot": child.spec.slot, "reason": event.reason}
+                    self._out.append(fx.Report(catalogue.FORK_FAILED, fields))
                 cause = ExitCause(not_started=event.reason)
                 self.gone(child, cause, now_s, reason=f"{child.spec.slot} cannot be forked: {event.reason}")
             case ev.Reported():

@@ -143,13 +143,13 @@ class Supervision:
             return
         self.phase = "stopping"
         self._life.stop_now_asked = event.now
-        self._rollouts.abandon()
-        self._restarts.abandon()
         for child in self.roster.children.values():
             if event.now:
                 self._life.stop_now(child, now_s)
             else:
                 self._life.drain(child, now_s)
+        self._rollouts.abandon()  # now: with its fork server, what that was still to fork goes, which nobody waits for
+        self._restarts.abandon()
 
     def _reload(self, event: ev.Reload, now_s: float) -> None:
         if self.phase != "running":

@@ -60,18 +60,16 @@ def test_jobs_that_have_begun_are_there_oldest_first_until_they_end(sides):
     assert [job.job_id for job in master.running()] == [ids[0], ids[2], again]
 
 
-def test_looks_are_told_while_no_job_runs(sides):
+def test_it_is_known_how_many_jobs_run_and_have_begun_and_how_often_it_looked(sides):
     child, master = sides
-    assert master.looks_at_rest() == 0
+    assert (master.in_flight, master.begun, master.looks) == (0, 0, 0)
     child.look()
-    child.look()
-    assert master.looks_at_rest() == 2
+    assert (master.in_flight, master.begun, master.looks) == (0, 0, 1)
     slots = [child.begin("a" * 36), child.begin("b" * 36)]
+    assert (master.in_flight, master.begun) == (2, 2)
     for slot in slots:
-        assert master.looks_at_rest() is None
         child.end(slot)
-    child.look()
-    assert master.looks_at_rest() == 3
+    assert (master.in_flight, master.begun) == (0, 2)
 
 
 def test_a_job_too_many_is_not_noted_and_harms_nobody(sides):

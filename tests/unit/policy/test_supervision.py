@@ -416,6 +416,15 @@ def test_stop_abandons_a_reload():
     assert script.retired == [2]
 
 
+def test_a_canary_that_a_stop_leaves_unforked_is_nobodys_business():
+    script = running(ONE)
+    script.tell(ev.Reload((ONE,)), ev.Booted(2))
+    assert script.forks == ["w2"]
+    script.tell(ev.Stop())
+    script.tell(ev.ForkFailed("w2", "the fork server was retired"))
+    assert (script.reports, script.releases) == ([], [("w2", "interrupted")])
+
+
 @pytest.mark.parametrize(
     "end", [ev.BootFailed(2, "SyntaxError", fixable=True), ev.ForkServerLost(2, KILLED), ev.Booted(2)]
 )

@@ -60,9 +60,6 @@ class Host:
     def sleeper(self, worker_id: str) -> Sleeper | None:
         return _sleeper(self.workers[worker_id])
 
-    def looks(self, worker_id: str) -> int | None:
-        return None if self.workers[worker_id].state().in_flight else self._rig.backend.count("claim")
-
     def _wake(self, worker_id: str) -> None:
         self.woken[worker_id] += 1
         self.workers[worker_id].wake()
@@ -70,7 +67,7 @@ class Host:
 
 def _sleeper(worker: Worker) -> Sleeper:
     state = worker.state()
-    return Sleeper(worker.id, worker.record.queues, state.free, state.in_flight)
+    return Sleeper(worker.id, worker.record.queues, state.free, state.in_flight, state.done + state.in_flight, 0)
 
 
 async def test_a_job_wakes_one_worker_and_costs_one_claim():

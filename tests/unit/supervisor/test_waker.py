@@ -13,27 +13,32 @@ from tests.support.waiting import eventually
 
 
 def sleeper(worker_id: str, *, queues: tuple[str, ...] = (), free: int = 1, in_flight: int = 0) -> Sleeper:
-    return Sleeper(worker_id, queues, free, in_flight)
+    return Sleeper(worker_id, queues, free, in_flight, begun=0, looks=0)
 
 
 class Woken:
-    """A crew whose workers, once woken, look and come to rest at once, unless they are ``stuck``."""
+    """A crew whose workers, once woken, run a job and come to rest at once, unless they are ``stuck``."""
 
     def __init__(self, *sleepers: Sleeper) -> None:
         self.all = list(sleepers)
         self.calls: list[str] = []
         self.stuck: set[str] = set()
+        self.ignorant: set[str] = set()
+        """Who does not know the task: looks, and runs nothing."""
         self.listed = 0
 
     def sleepers(self) -> list[Sleeper]:
         self.listed += 1
-        return self.all
+        return [self._now(one) for one in self.all]
 
     def sleeper(self, worker_id: str) -> Sleeper | None:
-        return next((one for one in self.all if one.worker_id == worker_id), None)
+        return next((self._now(one) for one in self.all if one.worker_id == worker_id), None)
 
-    def looks(self, worker_id: str) -> int | None:
-        return 0 if worker_id in self.stuck else self.calls.count(worker_id)
+    def _now(self, one: Sleeper) -> Sleeper:
+        return one if one.worker_id in self.stuck else self._after(one, self.calls.count(one.worker_id))
+
+    def _after(self, one: Sleeper, times: int) -> Sleeper:
+        return one._replace(begun=0 if one.worker_id in self.ignorant else times, looks=times)
 
     def wake(self, worker_id: str) -> None:
         self.calls.append(worker_id)
@@ -75,12 +80,21 @@ async def test_a_worker_at_rest_is_woken_again_and_nobody_else_is_looked_at(back
 
 
 async def test_whoever_does_not_answer_misses_one_wake_up(backend):
-    woken = Woken(sleeper("a"), sleeper("b"))
+    woken = Woken(sleeper("a"), sleeper("b", in_flight=2))
     woken.stuck = {"a"}
     waker = make_waker(backend, woken)
     for _ in range(4):
         waker.announce(WakeUp(queue="default"))
     assert woken.calls == ["a", "b", "b", "b"]
+
+
+async def test_whoever_does_not_know_the_task_misses_no_more_than_its_part(backend):
+    woken = Woken(sleeper("a"), sleeper("b"), sleeper("c"))
+    woken.ignorant = {"a", "b"}
+    waker = make_waker(backend, woken)
+    for _ in range(5):
+        waker.announce(WakeUp(queue="default"))
+    assert woken.calls == ["a", "b", "c", "c", "c"]
 
 
 async def test_whoever_has_no_room_any_more_or_is_gone_has_lost_its_turn(backend):

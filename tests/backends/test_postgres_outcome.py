@@ -4,6 +4,8 @@ import json
 import psycopg
 import pytest
 
+from soniqd.backends.postgres.outcome import Move, _done_columns, columns
+from soniqd.backends.postgres.statements import SQL
 from soniqd.errors import OutcomeRefusedError
 from soniqd.model import DeadLettered, Done, Fence, JobId, Released, Retry, Snoozed, WorkerId
 from tests.support.jobs import claim, new_job, registered
@@ -184,3 +186,28 @@ async def _waits_for_a_lock(backend):
             "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
         )
         return (await cursor.fetchone())[0]
+
+
+@pytest.mark.parametrize("statement", ["complete_done", "complete_mixed"])
+async def test_a_planner_left_free_does_not_pair_every_job_with_every_answer(postgres, postgres_url, statement):
+    """As behind a pooler, with a table that nobody has analyzed: hardly two claims differ in their number."""
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("ALTER TABLE soniq_jobs SET (autovacuum_enabled = off)")
+    await postgres.enqueue([new_job() for _ in range(2_000)])
+    worker_id = await registered(postgres)
+    outcomes = [Done(one.fence, None, 60.0) for one in (await claim(postgres, worker_id, 2_000))[:500]]
+    asked = columns([Move("done", o.fence.job_id, worker_id, o.fence.claim_no) for o in outcomes], give_up_keys=False)
+    async with postgres._database.transaction("explain", free_planner=True) as transaction:
+        cursor = psycopg.AsyncCursor(transaction.connection)
+        parameters = {**asked, **_done_columns(outcomes)}
+        await cursor.execute(b"EXPLAIN (ANALYZE, FORMAT JSON) " + SQL[statement].text, parameters)
+        [(plan,)] = await cursor.fetchall()
+    assert max(_pairs(plan[0]["Plan"])) <= 2_000
+
+
+def _pairs(node):
+    """How many pairs of rows each join has looked at."""
+    if "Join Type" in node:
+        yield (node["Actual Rows"] + node.get("Rows Removed by Join Filter", 0)) * node["Actual Loops"]
+    for child in node.get("Plans", ()):
+        yield from _pairs(child)

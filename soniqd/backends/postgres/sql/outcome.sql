@@ -1,13 +1,14 @@
 -- name: complete_done
 -- write the results of jobs that are done
--- found: one probe of the primary key each, whatever the planner believes about the table's size. The fence is
--- checked again by the DELETE, on the newest version of the row if it has to wait for another writer.
+-- found: one probe of the primary key each, whatever the planner believes about the table's size; materialized, since a
+-- planner left free (behind a pooler) may join by claim numbers first, of which most are the same. The fence is checked
+-- again by the DELETE, on the newest version of the row if it has to wait for another writer.
 -- The answer is a number; only if some were not changed, it names those that were.
 WITH answer AS MATERIALIZED (
   SELECT * FROM unnest(
     %(ids)s::uuid[], %(claim_nos)s::bigint[], %(results)s::text[], %(ttls_s)s::float8[]
   ) AS a (id, claim_no, result, ttl_s)
-), found AS (
+), found AS MATERIALIZED (
   SELECT a.claim_no, a.result, a.ttl_s, r.row
   FROM answer a CROSS JOIN LATERAL (SELECT j.ctid AS row FROM soniq_jobs j WHERE j.id = a.id LIMIT 1) r
 ), gone AS (
@@ -38,7 +39,7 @@ WITH answer AS (
     %(attempts)s::int[], %(crashes)s::int[], %(interruptions)s::int[], %(delays_s)s::float8[], %(texts)s::text[],
     %(reasons)s::text[], %(ttls_s)s::float8[]
   ) AS a (kind, id, worker_id, claim_no, outcome_no, attempts, crashes, interruptions, delay_s, words, reason, ttl_s)
-), found AS (
+), found AS MATERIALIZED (
   SELECT a.*, r.row
   FROM answer a CROSS JOIN LATERAL (SELECT j.ctid AS row FROM soniq_jobs j WHERE j.id = a.id LIMIT 1) r
   WHERE a.kind <> 'back'

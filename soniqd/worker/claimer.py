@@ -249,7 +249,8 @@ class Claimer:
 
     def _give_back_stale(self, now: float) -> None:
         """Let other workers have what has found no slot here for too long."""
-        if not self._executor.waiting or now - self._executor.offered_at < self._options.prefetch_ttl_s:
+        since = self._executor.waiting_since
+        if since is None or now - since < self._options.prefetch_ttl_s:
             return
         self._asking.waited_in_vain(now)
         self._more = True
@@ -259,8 +260,8 @@ class Claimer:
     def _idle_s(self) -> float | None:
         """Return how long nothing has to be done unless the bell rings."""
         until = []
-        if self._executor.waiting:
-            until.append(self._executor.offered_at + self._options.prefetch_ttl_s)
+        if (since := self._executor.waiting_since) is not None:
+            until.append(since + self._options.prefetch_ttl_s)
         if not self._paused:
             until += [self._due_at, self._poll_at, *self._recheck_at[:1]]
         return max(0.001, min(until) - time.monotonic()) if until else None

@@ -57,7 +57,7 @@ class Executor:
         self._on_change = on_change
         self._plans: dict[str, Plan] = {}
         self._ready: deque[ClaimedJob] = deque()
-        self._parked: deque[ClaimedJob] = deque()
+        self._parked: deque[tuple[ClaimedJob, float]] = deque()
         self._running: dict[Run, None] = {}
         self._starter = Starter()
         self._filling = self._goes_on = False
@@ -66,7 +66,7 @@ class Executor:
         self._threads_busy = 0
         self._left = Bell()
         self._open = True
-        self.offered_at = 0.0
+        self._offered_at = 0.0
         self.ended = 0
         """Runs that have ended, ever: what the claimer measures the rate by."""
         self.low_water = -1
@@ -106,6 +106,12 @@ class Executor:
         return len(self._parked)
 
     @property
+    def waiting_since(self) -> float | None:
+        """Since when a job has waited for a thread, or jobs for a slot while no more were taken; None if none waits."""
+        since = [self._parked[0][1]] if self._parked else []
+        return min(since + [self._offered_at] * bool(self._ready), default=None)
+
+    @property
     def threads_free(self) -> int:
         return self._options.sync_threads - self._threads_busy
 
@@ -116,13 +122,13 @@ class Executor:
     def jobs(self) -> set[tuple[str, int]]:
         """Name every claim that is held here: (job id, claim number)."""
         fences = [run.job.fence for run in self._running]
-        fences += [job.fence for job in (*self._ready, *self._parked)]
+        fences += [job.fence for job in (*self._ready, *(job for job, _ in self._parked))]
         fences += [self._suspect.fence] if self._suspect is not None else []
         return {(fence.job_id, fence.claim_no) for fence in fences}
 
     def offer(self, jobs: Sequence[ClaimedJob]) -> None:
         """Take claimed jobs and start what has a slot."""
-        self.offered_at = time.monotonic()
+        self._offered_at = time.monotonic()
         self._ready.extend(jobs)
         if self._open:
             self._set_suspect_apart()
@@ -159,7 +165,7 @@ class Executor:
         """Release all jobs that have not started; return how many."""
         count = self.waiting
         while self._ready or self._parked:
-            job = (self._ready or self._parked).popleft()
+            job = self._ready.popleft() if self._ready else self._parked.popleft()[0]
             self._submit(decide_outcome(job, Unstarted(), result_ttl_s=0), None)
         if count:
             self._on_change()
@@ -242,7 +248,7 @@ class Executor:
         if len(self._running) >= self._options.concurrency:
             return False
         if self._parked and self._threads_busy < self._options.sync_threads:
-            self._start(self._parked.popleft())
+            self._start(self._parked.popleft()[0])
         elif self._ready:
             self._start(self._ready.popleft())
         else:
@@ -255,7 +261,7 @@ class Executor:
             return False
         if not plan.is_async:
             if self._threads_busy >= self._options.sync_threads:
-                self._parked.append(job)
+                self._parked.append((job, time.monotonic()))
                 return False
             self._threads_busy += 1
         run = Run(job, plan)

@@ -199,6 +199,29 @@ async def test_slow_threads_leave_slots_for_async_handlers(rig: Rig):
         release.set()
 
 
+async def test_jobs_that_wait_for_a_thread_go_back_while_others_come_and_go(rig: Rig):
+    release = threading.Event()
+
+    def blocking():
+        release.wait(20)
+
+    rig.task(work)
+    rig.task(blocking)
+    for _ in range(4):
+        await rig.enqueue("blocking", priority=1)
+
+    async def only_the_running_are_held():
+        worker.wake()
+        await rig.until(await rig.enqueue("work"), "done")
+        [stats] = await rig.memory.queue_stats()
+        return (stats["processing"], stats["queued"]) == (2, 2)
+
+    async with rig.running(prefetch_ttl_s=0.3) as worker:
+        await eventually(lambda: worker.state().in_flight == 2)
+        await eventually(only_the_running_are_held)
+        release.set()
+
+
 async def test_a_worker_of_threads_only_claims_for_its_threads(rig: Rig):
     release = threading.Event()
 

@@ -80,8 +80,9 @@ class _Memory(Lookahead):
 class PostgresClaim:
     """The protocol's ``claim``, ``claims_of`` and ``promote_due``.
 
-    Rows that others keep locked are passed: in the same lane at once, and if it has no others, by looking further in
-    the next round. Then priorities hold among the rows that are looked at, which are all that the best ones are in.
+    Rows that others keep locked are passed: those of a lane that has more within the same round, else by looking at
+    more rows and lanes in the next one. What is taken is the best of what is not locked then, as long as no more than
+    ``_MOST_SKIP`` rows ahead are locked; more of them at the head of several lanes hold up the rest.
     """
 
     _database: Database

@@ -32,7 +32,7 @@ def fill(postgres_url):
     return insert
 
 
-def claim_parameters(worker_id, *, limit, names=None, queues=None, place=None):
+def claim_parameters(worker_id, *, limit, names=None, queues=None, place=None, skip=0):
     return {
         "worker_id": worker_id,
         "names": names,
@@ -40,6 +40,7 @@ def claim_parameters(worker_id, *, limit, names=None, queues=None, place=None):
         "limit": limit,
         "walk": place is None,
         "tell_lanes": False,
+        "skip": skip,
         **(place or Lookahead()).parameters(),
     }
 
@@ -140,6 +141,95 @@ async def test_claims_at_once_share_the_jobs_between_them(postgres, fill):
     claims = await asyncio.gather(*(claim(postgres, worker_id, 50) for worker_id in workers))
     ids = [job.fence.job_id for taken in claims for job in taken]
     assert len(ids) == len(set(ids)) == 300
+
+
+@pytest.fixture
+def locked(postgres_url):
+    """Return what keeps rows locked, in a transaction that stays open until the test ends."""
+    with psycopg.connect(postgres_url) as other:
+
+        def lock(where):
+            rows = other.execute(
+                "SELECT FROM soniq_jobs WHERE id IN (SELECT id FROM (SELECT id, job_name, "
+                "row_number() OVER (PARTITION BY job_name ORDER BY priority, seq) AS n FROM soniq_jobs) numbered "
+                f"WHERE {where}) FOR UPDATE"
+            )
+            return rows.rowcount
+
+        yield lock
+        other.rollback()
+
+
+@pytest.mark.parametrize(("count", "statements"), [(4, 2), (20, 2), (36, 3), (200, 4), (500, 4)])
+async def test_a_lane_that_others_have_locked_holds_up_no_other_one(postgres, walks, locked, count, statements):
+    await postgres.enqueue([new_job("locked") for _ in range(count)])
+    await postgres.enqueue(jobs := [new_job("free") for _ in range(10)])
+    worker_id = await registered(postgres)
+    assert locked("job_name = 'locked'") == count
+    claimed = await claim(postgres, worker_id, 4)
+    assert [job.fence.job_id for job in claimed] == [job.id for job in jobs[:4]]
+    assert len(walks) == statements
+    walks.clear()
+    assert len(await claim(postgres, worker_id, 4)) == 4
+    assert len(walks) == 1  # the lock is remembered
+    assert len(await claim(postgres, worker_id, 4)) == 2
+
+
+async def test_rows_that_others_have_locked_in_many_lanes_are_passed(postgres, walks, locked):
+    jobs = [new_job(f"task{n % 10}", priority=n % 3) for n in range(100)]
+    await postgres.enqueue(jobs)
+    worker_id = await registered(postgres)
+    assert locked("n = 1 AND job_name < 'task5'") == 5
+    claimed = await claim(postgres, worker_id, 95)
+    assert len({job.fence.job_id for job in claimed}) == 95
+    assert len(walks) <= 3
+    walks.clear()
+    assert await claim(postgres, worker_id, 5) == []
+
+
+async def test_more_lanes_than_a_claim_looks_at_may_all_be_locked(postgres, walks, locked):
+    await postgres.enqueue([new_job(f"task{n:02}") for _ in range(3) for n in range(50)])
+    worker_id = await registered(postgres)
+    locked("job_name < 'task45'")
+    assert len(await claim(postgres, worker_id, 4)) == 4
+    assert len(walks) <= 4
+
+
+async def test_locks_that_are_gone_are_forgotten(postgres, walks, locked, monkeypatch):
+    monkeypatch.setattr(claim_module, "_SKIP_S", 0.0)
+    await postgres.enqueue([new_job("locked") for _ in range(200)])
+    await postgres.enqueue([new_job("free") for _ in range(100)])
+    worker_id = await registered(postgres)
+    locked("job_name = 'locked'")
+    memory = postgres._lookahead((None, None))
+    assert [job.name for job in await claim(postgres, worker_id, 4)] == ["free"] * 4
+    assert memory.next_skip(1) == 512
+    walks.clear()
+    assert len(await claim(postgres, worker_id, 4)) == 4
+    assert len(walks) == 2  # it goes as far at once
+    memory.needed_no_skip()
+    assert memory.next_skip(1) == 32
+    assert memory.next_skip(0) == 0
+
+
+@pytest.mark.parametrize("skip", [0, 1, 7, 40, 512])
+@pytest.mark.parametrize("limit", [1, 4, 30])
+async def test_nothing_is_locked_but_what_is_taken_and_that_is_the_best(postgres, postgres_url, locked, limit, skip):
+    jobs = [new_job(f"task{n % 9}", priority=n % 3) for n in range(90)]
+    await postgres.enqueue(jobs)
+    worker_id = await registered(postgres)
+    count = locked("n = 1 AND job_name < 'task5'")
+    free_ones = "SELECT id::text FROM soniq_jobs WHERE status = 'queued' ORDER BY priority, seq FOR UPDATE SKIP LOCKED"
+    with psycopg.connect(postgres_url) as looking:
+        before = [row[0] for row in looking.execute(free_ones)]
+    assert len(before) == 90 - count
+    with psycopg.connect(postgres_url) as claiming, psycopg.connect(postgres_url) as looking:
+        rows = claiming.execute(SQL["claim"].text, claim_parameters(worker_id, limit=limit, skip=skip)).fetchall()
+        taken = {row[0] for row in rows if row[0]}
+        assert {row[0] for row in looking.execute(free_ones)} == set(before) - taken
+        assert len(taken) <= limit
+        if skip >= count:
+            assert taken == set(before[:limit])
 
 
 async def test_more_lanes_than_a_claim_looks_at_are_drained_in_order(postgres):
@@ -547,7 +637,7 @@ async def test_what_a_busy_claimer_holds_does_not_wait_for_a_look_from_the_begin
     walks.clear()
     with psycopg.connect(postgres_url) as other:
         other.execute("SELECT FROM soniq_jobs WHERE job_name = 'first' AND status = 'queued' FOR UPDATE")
-        assert [job.name for job in await claim(postgres, worker_id, 100)] == ["second"] * 90
+        assert [job.name for job in await claim(postgres, worker_id, 100)] == ["second"] * 100
     assert walks == [False, False]  # nor for others who let nothing go
 
 

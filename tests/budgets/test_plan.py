@@ -45,6 +45,7 @@ async def nodes_of_claim(store, *, free_planner, statement="claim"):
         "limit": BATCH,
         "walk": True,
         "tell_lanes": False,
+        "skip": 0,
         **Lookahead().parameters(),
     }
     return await nodes_of(store, statement, parameters, free_planner=free_planner)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from soniqd.backends.postgres.arrays import texts
 from soniqd.backends.postgres.database import Database
@@ -27,6 +28,15 @@ _VAIN_ROUNDS = 5
 _VAIN_PAUSE_S = 0.002
 """Others are about to commit what they take: the second time, this much longer, and so on."""
 
+_LEAST_SKIP, _MOST_SKIP, _SKIP_GROWS = 32, 512, 4
+"""How many rows that others have locked a round skips (see claim.sql): that many times what the one before it missed.
+
+So it takes four rounds to pass 500 rows, and more than that are not passed.
+"""
+
+_SKIP_S = 0.5
+"""How long claims skip from their first round on, so that a lock that lasts does not cost each a round in vain."""
+
 _MOST_LANES = 32
 _MOST_KINDS = 16
 _ID, _NAME, _QUEUE, _PRIORITY, _SEQ = 0, 2, 4, 5, 11
@@ -35,35 +45,79 @@ _LANES, _SEEN = 1, 11
 _ORDER = itemgetter(_PRIORITY, _SEQ)
 
 
+class _Round(NamedTuple):
+    rows: list[_Row]
+    complete: bool
+    """Whether that is all, but for what a look beside the claims may find behind them."""
+    missed: int = 0
+    """How many of the rows that it looked at others had locked."""
+    saw_all: bool = True
+    """Whether there was nothing else to look at."""
+
+
+@dataclass(slots=True)
+class _Memory(Lookahead):
+    """What one kind of claim remembers: where it goes on, and how many rows are locked by others."""
+
+    _skip: int = 0
+    _skip_until: float = 0.0
+
+    def first_skip(self, now: float) -> int:
+        return self._skip if now < self._skip_until else 0
+
+    def next_skip(self, missed: int) -> int:
+        """Return how many rows to skip after a round that missed so many."""
+        return min(_MOST_SKIP, max(_LEAST_SKIP, _SKIP_GROWS * missed, self._skip)) if missed else 0
+
+    def passed(self, skip: int, now: float) -> None:
+        """Note that rows were found by skipping, and none without."""
+        self._skip, self._skip_until = skip, now + _SKIP_S
+
+    def needed_no_skip(self) -> None:
+        self._skip = 0
+
+
 class PostgresClaim:
-    """The protocol's ``claim``, ``claims_of`` and ``promote_due``."""
+    """The protocol's ``claim``, ``claims_of`` and ``promote_due``.
+
+    Rows that others keep locked are passed: those of a lane that has more within the same round, else by looking at
+    more rows and lanes in the next one. What is taken is the best of what is not locked then, as long as no more than
+    ``_MOST_SKIP`` rows ahead are locked; more of them at the head of several lanes hold up the rest.
+    """
 
     _database: Database
-    _lookaheads: dict[_Kind, Lookahead]
+    _lookaheads: dict[_Kind, _Memory]
 
     async def claim(
         self, worker_id: WorkerId, *, names: Sequence[str] | None, queues: Sequence[str] | None, limit: int
     ) -> list[ClaimedJob]:
         kind = (None if names is None else tuple(names), None if queues is None else tuple(queues))
+        memory = self._lookahead(kind)
+        skip = memory.first_skip(time.monotonic())
         rows: list[_Row] = []
         vain = 0
         while vain < _VAIN_ROUNDS:
             try:
-                more, complete = await self._claim_once(worker_id, kind, limit - len(rows), held=bool(rows))
+                done = await self._claim_once(worker_id, kind, limit - len(rows), skip, held=bool(rows))
             except DatabaseError:
                 if rows:
                     break
                 raise
-            rows += more
-            vain = 0 if more else vain + 1
-            if len(rows) >= limit or complete:
+            rows += done.rows
+            if skip and vain and done.rows:
+                memory.passed(skip, time.monotonic())
+            vain = 0 if done.rows else vain + 1
+            if len(rows) >= limit or done.complete:
                 break
-            if vain:
+            if rows and skip and done.saw_all:
+                break  # the rest is locked: what is held does not wait for those who have locked it
+            skip = memory.next_skip(done.missed)
+            if not rows:
                 await asyncio.sleep(vain * _VAIN_PAUSE_S)
         return _claimed(rows, worker_id)
 
-    async def _claim_once(self, worker_id: WorkerId, kind: _Kind, limit: int, *, held: bool) -> tuple[list[_Row], bool]:
-        """Return claimed rows, and whether that is all but for what a look beside the claims may find behind them.
+    async def _claim_once(self, worker_id: WorkerId, kind: _Kind, limit: int, skip: int, *, held: bool) -> _Round:
+        """Claim rows.
 
         ``held``: others were claimed before, which must not wait for a look from the beginning.
         """
@@ -73,7 +127,7 @@ class PostgresClaim:
             only = await self._claim_only_lane(worker_id, kind, limit)
             if only is not None:
                 lookahead.took(len(only), {})
-                return only, True
+                return _Round(only, complete=True)
             lookahead.found_several_lanes(started)
         goes_on = lookahead.may_go_on(started)
         if goes_on and lookahead.wants_probe(started):
@@ -83,6 +137,7 @@ class PostgresClaim:
             **_asked(worker_id, kind, limit),
             "walk": _boolean(not goes_on),
             "tell_lanes": _boolean(tells_lanes),
+            "skip": str(skip),
             **(lookahead if goes_on else Lookahead()).parameters(),
         }
         rows = await self._database.run(_CLAIM, parameters)
@@ -94,15 +149,24 @@ class PostgresClaim:
             lookahead.looked(heads if tells_lanes else None, now=now, cost_s=now - started)
         lookahead.took(len(taken), dict(map(_place, taken)) if lookahead.places else {})
         seen = next(row for row in rows if row[_NAME] is None)
-        complete = not _is_worth_another_look(seen, len(taken))
+        lanes, shared = seen[_LANES], seen[_SEEN] or 0
+        if len(taken) >= limit and not skip:
+            lookahead.needed_no_skip()
+        missed = shared - len(taken)
+        saw_all = shared < limit + skip and lanes <= _MOST_LANES + skip
+        # A single lane was searched to its end, several up to what was shared.
+        complete = lanes <= 1 or (missed <= 0 and lanes <= _MOST_LANES + skip)
+        done = _Round(taken, complete, missed, saw_all)
         if not goes_on or len(taken) >= limit:
-            return taken, complete
+            return done
         if not taken and not held:
             lookahead.forget()
-            return taken, False
-        if complete or not taken:
+            return done._replace(complete=False)
+        if not taken and (saw_all or not skip):
+            done = done._replace(complete=True)
+        if done.complete or not taken or (skip and saw_all):
             self._look_behind_soon(kind, lookahead)
-        return taken, complete or not taken
+        return done
 
     async def _claim_only_lane(self, worker_id: WorkerId, kind: _Kind, limit: int) -> list[_Row] | None:
         """Claim from the only lane there is; None if there are several."""
@@ -153,12 +217,12 @@ class PostgresClaim:
         better = [((queue, name), (priority, seq)) for queue, name, priority, seq in rows]
         lookahead.probed(better, now=time.monotonic())
 
-    def _lookahead(self, kind: _Kind) -> Lookahead:
+    def _lookahead(self, kind: _Kind) -> _Memory:
         lookahead = self._lookaheads.get(kind)
         if lookahead is None:
             if len(self._lookaheads) >= _MOST_KINDS:
                 self._lookaheads = {one: used for one, used in self._lookaheads.items() if used.is_looking}
-            lookahead = self._lookaheads[kind] = Lookahead()
+            lookahead = self._lookaheads[kind] = _Memory()
         return lookahead
 
     async def claims_of(self, worker_id: WorkerId) -> list[ClaimedJob]:
@@ -192,12 +256,6 @@ def _boolean(value: bool) -> str:  # noqa: FBT001  a conversion
 
 def _place(row: _Row) -> tuple[tuple[str, str], tuple[int, int]]:
     return (row[_QUEUE], row[_NAME]), (row[_PRIORITY], row[_SEQ])
-
-
-def _is_worth_another_look(seen: _Row, taken: int) -> bool:
-    """Tell whether claimable rows may be left: a single lane was searched to its end, several up to what was seen."""
-    lanes, shared = seen[_LANES], seen[_SEEN] or 0
-    return lanes > 1 and (taken < shared or lanes > _MOST_LANES)
 
 
 def _claimed(rows: list[_Row], worker_id: WorkerId) -> list[ClaimedJob]:

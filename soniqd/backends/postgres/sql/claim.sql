@@ -9,6 +9,10 @@
 -- many lanes there are, and not one for each lane.
 -- share: how many rows each lane has among the best; exact, so that nothing is locked that is not taken.
 -- taken: each lane from its best row on, in index order, past rows that others have locked.
+-- skip: a claim may come back short because others have locked a lane to its end, while that lane's share is missed by
+-- the others. If it is asked again with so many rows to skip, at least as many as it missed, so many more are among the
+-- best, each is a share of its own, up to which its lane is read, and the first ones that can be locked are taken. The
+-- LIMIT stops the locking, too. It also looks at so many more lanes.
 -- Rows without an id: how many lanes there are and how many rows they share (without a name), and with tell_lanes each
 -- lane. So no job's row has to say it.
 WITH RECURSIVE me AS MATERIALIZED (
@@ -46,33 +50,40 @@ WITH RECURSIVE me AS MATERIALIZED (
     WHERE j.queue = w.queue AND j.job_name = w.job_name AND (j.priority, j.seq) >= (w.priority, w.seq)
       AND j.status = 'queued' AND j.scheduled_at IS NULL
     ORDER BY j.priority, j.seq
-    OFFSET 2 * %(limit)s::int / least(w.n, 32) LIMIT 1) r
+    OFFSET 2 * (%(limit)s::int + %(skip)s::int) / least(w.n, 32) LIMIT 1) r
   WHERE w.rank <= 32 AND w.n > 6
   ORDER BY r.priority, r.seq OFFSET (SELECT (least(count(*), 32) - 1) / 2 FROM wanted) LIMIT 1
 ), best AS (
-  SELECT w.queue, w.job_name FROM wanted w CROSS JOIN LATERAL (
+  SELECT w.queue, w.job_name,
+         CASE WHEN %(skip)s::int = 0 THEN w.priority ELSE r.priority END AS priority,
+         CASE WHEN %(skip)s::int = 0 THEN w.seq ELSE r.seq END AS seq
+  FROM wanted w CROSS JOIN LATERAL (
     SELECT j.priority, j.seq FROM soniq_jobs j
     WHERE j.queue = w.queue AND j.job_name = w.job_name AND (j.priority, j.seq) >= (w.priority, w.seq)
       AND (j.priority, j.seq) <= (
         SELECT coalesce(max(priority), 2147483647), coalesce(max(seq), 9223372036854775807) FROM edge)
       AND j.status = 'queued' AND j.scheduled_at IS NULL
-    ORDER BY j.priority, j.seq LIMIT %(limit)s::int) r
-  WHERE w.n > 1 AND w.rank <= 32
-    AND (w.n <= 32
-         OR (r.priority, r.seq) < (SELECT o.priority, o.seq FROM wanted o WHERE o.rank = 33))
-  ORDER BY r.priority, r.seq LIMIT %(limit)s::int
+    ORDER BY j.priority, j.seq LIMIT %(limit)s::int + %(skip)s::int) r
+  WHERE w.n > 1 AND w.rank <= 32 + %(skip)s::int
+    AND (w.n <= 32 + %(skip)s::int
+         OR (r.priority, r.seq) < (SELECT o.priority, o.seq FROM wanted o WHERE o.rank = 33 + %(skip)s::int))
+  ORDER BY r.priority, r.seq LIMIT %(limit)s::int + %(skip)s::int
 ), share AS MATERIALIZED (
-  SELECT b.queue, b.job_name, b.rows, w.priority, w.seq
-  FROM (SELECT queue, job_name, count(*) AS rows FROM best GROUP BY queue, job_name) b
-  JOIN wanted w ON w.queue = b.queue AND w.job_name = b.job_name
+  SELECT queue, job_name, count(*) AS rows, priority, seq,
+         CASE WHEN %(skip)s::int = 0 THEN 2147483647 ELSE priority END AS to_priority,
+         CASE WHEN %(skip)s::int = 0 THEN 9223372036854775807 ELSE seq END AS to_seq
+  FROM best GROUP BY priority, seq, queue, job_name
   UNION ALL
-  SELECT queue, job_name, %(limit)s::int, priority, seq FROM wanted WHERE n = 1
+  SELECT queue, job_name, %(limit)s::int, priority, seq, 2147483647, 9223372036854775807 FROM wanted WHERE n = 1
+  ORDER BY priority, seq
 ), taken AS MATERIALIZED (
   SELECT r.row FROM share s CROSS JOIN LATERAL (
     SELECT j.ctid AS row FROM soniq_jobs j
     WHERE j.queue = s.queue AND j.job_name = s.job_name AND (j.priority, j.seq) >= (s.priority, s.seq)
+      AND (j.priority, j.seq) <= (s.to_priority, s.to_seq)
       AND j.status = 'queued' AND j.scheduled_at IS NULL
     ORDER BY j.priority, j.seq LIMIT s.rows FOR UPDATE SKIP LOCKED) r
+  LIMIT %(limit)s::int
 ), claimed AS (
   UPDATE soniq_jobs
   SET status = 'processing', worker_id = %(worker_id)s::uuid, claim_no = claim_no + 1, started_at = now(),

@@ -126,9 +126,14 @@ class Commands:
         return {"tasks": [] if generation is None else list(generation.tasks)}
 
     async def _stop(self, params: dict[str, Any]) -> dict[str, Any]:
-        del params
-        self._master.stop("soniqctl stop")
-        return {}
+        """Stop, or join the stop that is under way: only ``now`` cuts it short, as a second signal does."""
+        now, already = bool(params.get("now")), self._master.supervision.stopping
+        if now:
+            self._master.stop("soniqctl stop --now", now=True)
+        elif not already:
+            self._master.stop("soniqctl stop")
+        in_flight = sum(in_flight_of(child) for child in self._processes())
+        return {"already": already, "now": self._master.supervision.stopping_now, "in_flight": in_flight}
 
     async def _upgrade(self, params: dict[str, Any]) -> dict[str, Any]:
         """Never answered here but with an error: the next image of this process answers."""

@@ -142,7 +142,7 @@ class Master:
     # what people ask for
 
     def stop(self, reason: str, *, now: bool = False) -> None:
-        """Drain and leave; asked a second time, or with ``now``, leave without letting jobs finish."""
+        """Drain and leave; a second signal, or ``now``, leaves without letting jobs finish."""
         if self.supervision.phase == "leaving":
             return
         now = now or self.supervision.phase == "stopping"

@@ -437,6 +437,34 @@ def test_stop(master, soniqctl):
     assert master.requests == [("stop", {})]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "answer", "says"),
+    [
+        ((), {"already": False, "in_flight": 2}, "soniqd is stopping: running jobs may finish first"),
+        ((), {"already": True, "in_flight": 2}, "it is stopping already: 2 jobs may still finish"),
+        ((), {"already": True, "in_flight": 0}, "it is stopping already: no job is running any more"),
+        (
+            ("--now",),
+            {"already": False, "now": True, "in_flight": 1},
+            "soniqd is leaving now: 1 running job is given back",
+        ),
+        (("--now",), {}, "soniqd is stopping: running jobs may finish first"),
+    ],
+)
+def test_stop_says_what_it_does_to_running_jobs(master, soniqctl, arguments, answer, says):
+    master.answers["stop"] = answer
+    assert soniqctl("stop", *arguments).stdout == f"{says}\n"
+    assert master.requests == [("stop", {"now": True} if arguments else {})]
+
+
+def test_a_stop_that_joins_another_one_says_so_before_it_waits(master, soniqctl):
+    master.answers["stop"] = {"already": True, "in_flight": 1}
+    master.answers["status"] = {"state": "stopping"}
+    failed = soniqctl("stop", "--wait", "--timeout", "0.1s", expect=1)
+    assert failed.stdout == "it is stopping already: 1 job may still finish\n"
+    assert "soniqd is not gone within" in failed.stderr
+
+
 def test_a_daemon_that_is_not_there_has_an_exit_code_of_its_own(soniqctl):
     result = soniqctl("status", expect=3)
     assert "there is no such socket: is it running" in result.stderr

@@ -192,7 +192,8 @@ def _about_database(answer: dict[str, Any]) -> Iterator[tuple[str, Tone]]:
     elif answer["database"] == "connecting":
         yield "the daemon is connecting to the database", "warn"
     elif answer["database"] != "up":
-        yield f"! the database is {answer['database']}: nothing is claimed until it is back", "bad"
+        because = f": {error}" if (error := answer.get("database_error")) else ""
+        yield f"! the database is {answer['database']}, nothing is claimed until it is back{because}", "bad"
     if problem := (answer.get("connections") or {}).get("problem"):
         yield f"! the database server may run out of connections: {problem}", "bad"
     if answer.get("hears_wake_ups") is False and answer["database"] == "up":

@@ -50,12 +50,13 @@ class GroupHealth:
 
 @dataclass(frozen=True, slots=True)
 class DaemonHealth:
-    """Everything that a verdict needs. ``phase`` is the supervision's."""
+    """Everything that a verdict needs. ``phase`` is the supervision's, ``database_error`` without a password."""
 
     phase: str
     database_up: bool
     poll_interval_s: float
     groups: tuple[GroupHealth, ...]
+    database_error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,8 @@ def _unready(daemon: DaemonHealth) -> Iterator[Complaint]:
     if daemon.phase == "booting":
         return
     if not daemon.database_up:
-        yield Complaint("database_down", "the database is down")
+        because = f": {daemon.database_error}" if daemon.database_error else ""
+        yield Complaint("database_down", f"the database is down{because}")
         return
     limit_s = max(LOOKED_POLLS * daemon.poll_interval_s, LOOKED_LEAST_S)
     for group in _wanted(daemon):

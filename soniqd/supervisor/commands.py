@@ -80,6 +80,7 @@ class Commands:
             "uptime_s": round(time.monotonic() - master.started_s, 3),
             "database": master.ledger.database,
             "database_problem": master.ledger.problem,
+            "database_error": master.ledger.error,
             "location": master.backend.location,
             "config": None if master.reloads.config is None else str(master.reloads.config),
             **self._insight.backlog(),

@@ -128,6 +128,7 @@ class Insight:
         return DaemonHealth(
             phase=master.supervision.phase,
             database_up=master.ledger.up is True,
+            database_error=master.ledger.error,
             poll_interval_s=master.reloads.settings.jobs.poll_interval,
             groups=tuple(
                 GroupHealth(

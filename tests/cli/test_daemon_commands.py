@@ -96,7 +96,11 @@ def test_status_as_json_is_what_the_master_said(running, soniqctl, arguments):
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"database": "down"}, "! the database is down: nothing is claimed until it is back"),
+        ({"database": "down"}, "! the database is down, nothing is claimed until it is back"),
+        (
+            {"database": "down", "database_error": "cannot connect to the database: refused"},
+            "! the database is down, nothing is claimed until it is back: cannot connect to the database: refused",
+        ),
         ({"database": "connecting"}, "the daemon is connecting to the database"),
         (
             {"database": "down", "database_problem": 'it has no tables; run "soniqctl setup"'},

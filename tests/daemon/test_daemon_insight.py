@@ -180,6 +180,9 @@ async def test_status_and_health_answer_while_the_database_is_down(tmp_path, own
         answer = await daemon.request("health", ready=True)
         assert time.monotonic() - began < 1.0
         assert codes(answer) == ["database_down"]
+        assert answer["reasons"][0]["text"].startswith("the database is down: cannot connect to the database: ")
+        [line] = [line for line in (await daemon.soniqctl("status")).splitlines() if "the database is down" in line]
+        assert line.startswith("! the database is down, nothing is claimed until it is back: cannot connect to the ")
         await asyncio.to_thread(own_postgres.start)
         await daemon.eventually(lambda: _is_ready(daemon))
 

@@ -86,6 +86,15 @@ def test_a_database_that_is_away_is_no_reason_to_restart() -> None:
     assert ready(found) == [("database_down", None)]
 
 
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [(None, "the database is down"), ("connection refused", "the database is down: connection refused")],
+)
+def test_a_database_that_is_down_says_why(error: str | None, text: str) -> None:
+    [complaint] = why_not_ready(daemon(database_up=False, database_error=error))
+    assert complaint.text == text
+
+
 @pytest.mark.parametrize("phase", ["stopping", "leaving"])
 def test_a_daemon_that_stops_is_alive_and_not_ready(phase: str) -> None:
     found = daemon(group(), phase=phase)

@@ -266,7 +266,7 @@ async def test_a_group_whose_only_loop_is_blocked_is_not_ready_but_alive(tmp_pat
         await daemon.eventually(lambda: _is_ready(daemon), timeout_s=30)
 
 
-async def test_a_drained_group_is_ready(tmp_path):
+async def test_a_drained_group_is_not_ready_until_it_is_resumed(tmp_path):
     async with Daemon(tmp_path, jobs=JOBS) as daemon:
         await daemon.eventually(lambda: _is_ready(daemon))
         await daemon.soniqctl("drain", "default")
@@ -275,6 +275,25 @@ async def test_a_drained_group_is_ready(tmp_path):
             return (await daemon.child("default/1"))["state"] == "paused"
 
         await daemon.eventually(paused)
+        assert (await health(daemon))["healthy"]
+        assert codes(await health(daemon, "--ready", expect=1)) == ["group_drained"]
+        await daemon.soniqctl("resume", "default")
+        await daemon.eventually(lambda: _is_ready(daemon))
+
+
+async def test_a_group_that_was_scaled_to_0_is_not_ready(tmp_path):
+    async with Daemon(tmp_path, jobs=JOBS) as daemon:
+        await daemon.eventually(lambda: _is_ready(daemon))
+        await daemon.soniqctl("scale", "default", "0", "--wait")
+        assert codes(await health(daemon, "--ready", expect=1)) == ["group_scaled_to_0"]
+        await daemon.soniqctl("scale", "default", "1", "--wait")
+        await daemon.eventually(lambda: _is_ready(daemon))
+
+
+async def test_a_paused_queue_is_the_operators_choice_and_the_daemon_ready(tmp_path):
+    async with Daemon(tmp_path, jobs=JOBS) as daemon:
+        await daemon.eventually(lambda: _is_ready(daemon))
+        await daemon.soniqctl("queues", "pause", "default")
         assert await _is_ready(daemon)
 
 

@@ -180,10 +180,26 @@ def _complaints(answer: dict[str, Any]) -> list[tuple[str, Tone]]:
         for group in answer.get("groups", ())
         if group.get("paused")
     )
+    found.extend((text, "warn") for text in (*_scaled_to_nothing(answer), *_paused_queues(answer)))
     found.extend((f"! {text}", "bad") for text in _unclaimable(answer.get("unclaimable") or {}))
     if pending := answer.get("pending_releases"):
         found.append((f"! jobs of {count(pending, 'dead worker')} wait for the database to be requeued", "warn"))
     return found
+
+
+def _scaled_to_nothing(answer: dict[str, Any]) -> Iterator[str]:
+    for group in answer.get("groups", ()):
+        configured = group.get("configured")
+        if configured and group.get("processes") == 0:
+            yield f"! {group['name']} has no processes (scaled to 0): soniqctl scale {group['name']} {configured}"
+
+
+def _paused_queues(answer: dict[str, Any]) -> Iterator[str]:
+    for queue in answer.get("queues") or ():
+        if queue["paused"] and queue["ready"]:
+            ready = _counted(queue["ready"], more=queue["ready_more"])
+            waits = "job waits" if ready == "1" else "jobs wait"
+            yield f"! queue {queue['name']} is paused, {ready} {waits}: soniqctl queues resume {queue['name']}"
 
 
 def _about_database(answer: dict[str, Any]) -> Iterator[tuple[str, Tone]]:

@@ -118,6 +118,10 @@ def test_status_as_json_is_what_the_master_said(running, soniqctl, arguments):
             {"groups": [{"name": "mail", "paused": True}]},
             "! mail is drained: soniqctl resume mail lets it claim again",
         ),
+        (
+            {"groups": [{"name": "mail", "processes": 0, "configured": 2, "paused": False}]},
+            "! mail has no processes (scaled to 0): soniqctl scale mail 2",
+        ),
         ({"pending_releases": 2}, "! jobs of 2 dead workers wait for the database to be requeued"),
         ({"hears_wake_ups": False}, "! what the database tells does not arrive, jobs start later: soniqctl doctor"),
     ],
@@ -162,6 +166,31 @@ BACKLOG: dict[str, Any] = {
     "backlog_age_s": 0.2,
     "backlog_error": None,
 }
+
+
+@pytest.mark.parametrize(
+    ("change", "lines"),
+    [
+        ({"paused": True, "ready": 12}, ["! queue default is paused, 12 jobs wait: soniqctl queues resume default"]),
+        ({"paused": True, "ready": 1}, ["! queue default is paused, 1 job waits: soniqctl queues resume default"]),
+        (
+            {"paused": True, "ready": 10_000, "ready_more": True},
+            ["! queue default is paused, 10000+ jobs wait: soniqctl queues resume default"],
+        ),
+        ({"paused": True, "ready": 0}, []),
+        ({"paused": False, "ready": 12}, []),
+    ],
+)
+def test_status_names_a_paused_queue_that_has_jobs(running, soniqctl, change, lines):
+    queue = {**BACKLOG["queues"][0], "ready_more": False, **change}
+    running.answers["status"] = {**STATUS, **BACKLOG, "queues": [queue], "unclaimable": {}}
+    assert [line for line in soniqctl("status").stdout.splitlines() if line.startswith("!")] == lines
+
+
+def test_a_group_that_the_configuration_leaves_empty_is_nothing_wrong(running, soniqctl):
+    groups = [{"name": "mail", "processes": 0, "configured": 0, "paused": False}]
+    running.answers["status"] = {**STATUS, "groups": groups}
+    assert "!" not in soniqctl("status").stdout
 
 
 def test_status_shows_each_queue_and_who_leads(running, soniqctl):

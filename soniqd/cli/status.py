@@ -213,7 +213,9 @@ def _about_database(answer: dict[str, Any]) -> Iterator[tuple[str, Tone]]:
     if problem := (answer.get("connections") or {}).get("problem"):
         yield f"! the database server may run out of connections: {problem}", "bad"
     if answer.get("hears_wake_ups") is False and answer["database"] == "up":
-        yield "! what the database tells does not arrive, jobs start later: soniqctl doctor", "warn"
+        poll_s = answer.get("poll_interval_s")
+        later = "later" if poll_s is None else f"up to {duration(poll_s)} later"
+        yield f"! notifications of the database do not arrive, jobs start {later}: soniqctl doctor", "warn"
 
 
 def _not_started(child: dict[str, Any]) -> bool:
@@ -232,7 +234,7 @@ def _unclaimable(names: dict[str, int]) -> list[str]:
     shown = sorted(names.items(), key=lambda item: -item[1])[:_UNCLAIMABLE_SHOWN]
     lines = [
         f"{count(number, 'job')} of {name} {'waits' if number == 1 else 'wait'} for a worker that knows this task: "
-        "deploy it, or soniqctl tasks-check"
+        f"deploy it; if the name is wrong: soniqctl jobs list --name {name}, then jobs cancel ID"
         for name, number in shown
     ]
     if hidden := len(names) - len(shown):

@@ -90,6 +90,7 @@ class Commands:
             "pending_releases": master.ledger.pending_releases,
             "connections": master.budget.state(),
             "hears_wake_ups": master.waker.hears,
+            "poll_interval_s": master.reloads.settings.jobs.poll_interval,
             "followers": master.tap.followers + master.ring.followers,
             "last_reload": _reload_as_json(master.reloads.last),
             "upgrades": master.upgrades,

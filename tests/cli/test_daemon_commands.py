@@ -123,7 +123,14 @@ def test_status_as_json_is_what_the_master_said(running, soniqctl, arguments):
             "! mail has no processes (scaled to 0): soniqctl scale mail 2",
         ),
         ({"pending_releases": 2}, "! jobs of 2 dead workers wait for the database to be requeued"),
-        ({"hears_wake_ups": False}, "! what the database tells does not arrive, jobs start later: soniqctl doctor"),
+        (
+            {"hears_wake_ups": False},
+            "! notifications of the database do not arrive, jobs start later: soniqctl doctor",
+        ),
+        (
+            {"hears_wake_ups": False, "poll_interval_s": 5.0},
+            "! notifications of the database do not arrive, jobs start up to 5.0s later: soniqctl doctor",
+        ),
     ],
 )
 def test_status_says_first_what_is_wrong(running, soniqctl, change, complaint):
@@ -227,12 +234,15 @@ def test_status_says_when_there_is_more_than_it_looked_at(running, soniqctl):
     assert "there are more queues or tasks than are counted here" in soniqctl("status").stdout
 
 
+ADVICE = "wait for a worker that knows this task: deploy it; if the name is wrong: soniqctl jobs list --name"
+
+
 def test_status_names_the_tasks_that_nobody_knows(running, soniqctl):
     running.answers["status"] = {**STATUS, "unclaimable": {"a": 1, "b": 5, "c": 4, "d": 3}}
     assert [line for line in soniqctl("status").stdout.splitlines() if line.startswith("!")] == [
-        "! 5 jobs of b wait for a worker that knows this task: deploy it, or soniqctl tasks-check",
-        "! 4 jobs of c wait for a worker that knows this task: deploy it, or soniqctl tasks-check",
-        "! 3 jobs of d wait for a worker that knows this task: deploy it, or soniqctl tasks-check",
+        f"! 5 jobs of b {ADVICE} b, then jobs cancel ID",
+        f"! 4 jobs of c {ADVICE} c, then jobs cancel ID",
+        f"! 3 jobs of d {ADVICE} d, then jobs cancel ID",
         "! 1 further task that no worker knows: soniqctl tasks-check",
     ]
 

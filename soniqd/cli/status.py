@@ -181,7 +181,7 @@ def _complaints(answer: dict[str, Any]) -> list[tuple[str, Tone]]:
         if group.get("paused")
     )
     found.extend((text, "warn") for text in (*_scaled_to_nothing(answer), *_paused_queues(answer)))
-    found.extend((f"! {text}", "bad") for text in _unclaimable(answer.get("unclaimable") or {}))
+    found.extend((f"! {text}", "bad") for text in _unclaimable(answer))
     if pending := answer.get("pending_releases"):
         found.append((f"! jobs of {count(pending, 'dead worker')} wait for the database to be requeued", "warn"))
     return found
@@ -230,16 +230,22 @@ def _files(limit: int, enough: int, pid: int) -> str:
     )
 
 
-def _unclaimable(names: dict[str, int]) -> list[str]:
+def _unclaimable(answer: dict[str, Any]) -> list[str]:
+    names: dict[str, int] = answer.get("unclaimable") or {}
+    declared = answer.get("unclaimable_declared", ())
     shown = sorted(names.items(), key=lambda item: -item[1])[:_UNCLAIMABLE_SHOWN]
     lines = [
         f"{count(number, 'job')} of {name} {'waits' if number == 1 else 'wait'} for a worker that knows this task: "
-        f"deploy it; if the name is wrong: soniqctl jobs list --name {name}, then jobs cancel ID"
+        + ("it is declared here, and no such worker is up" if name in declared else _advice(name))
         for name, number in shown
     ]
     if hidden := len(names) - len(shown):
         lines.append(f"{count(hidden, 'further task')} that no worker knows: soniqctl tasks-check")
     return lines
+
+
+def _advice(name: str) -> str:
+    return f"deploy it; if the name is wrong: soniqctl jobs list --name {name}, then jobs cancel ID"
 
 
 def _last_reload(result: dict[str, Any] | None) -> str | None:

@@ -234,6 +234,14 @@ def test_status_says_when_there_is_more_than_it_looked_at(running, soniqctl):
     assert "there are more queues or tasks than are counted here" in soniqctl("status").stdout
 
 
+def test_a_task_that_is_declared_here_has_no_wrong_name(running, soniqctl):
+    unclaimable = {"unclaimable": {"a": 2}, "unclaimable_declared": ["a"]}
+    running.answers["status"] = {**STATUS, **BACKLOG, **unclaimable}
+    assert soniqctl("status").stdout.splitlines()[0] == (
+        "! 2 jobs of a wait for a worker that knows this task: it is declared here, and no such worker is up"
+    )
+
+
 ADVICE = "wait for a worker that knows this task: deploy it; if the name is wrong: soniqctl jobs list --name"
 
 

@@ -286,6 +286,14 @@ async def test_a_group_that_was_scaled_to_0_is_not_ready(tmp_path):
         await daemon.eventually(lambda: _is_ready(daemon))
         await daemon.soniqctl("scale", "default", "0", "--wait")
         assert codes(await health(daemon, "--ready", expect=1)) == ["group_scaled_to_0"]
+        await enqueue(daemon, "noop")
+
+        async def told() -> bool:
+            return bool((await daemon.status())["unclaimable_declared"])
+
+        await daemon.eventually(told)
+        [line] = [line for line in (await daemon.soniqctl("status")).splitlines() if "1 job of noop waits" in line]
+        assert line.endswith("it is declared here, and no such worker is up")
         await daemon.soniqctl("scale", "default", "1", "--wait")
         await daemon.eventually(lambda: _is_ready(daemon))
 

@@ -12,7 +12,7 @@ from soniqd.backends.factory import create_backend
 from soniqd.errors import ConfigurationError
 from soniqd.log.redact import redact
 from soniqd.queue.hooks import Hooks
-from soniqd.queue.lifecycle import BackendLifecycle
+from soniqd.queue.lifecycle import BackendLifecycle, told_of
 from soniqd.queue.metrics import MetricsSink, NullMetricsSink
 from soniqd.queue.new_jobs import JobMaker, Options, Recipe, Target
 from soniqd.queue.periodic import DeclaredSchedule
@@ -52,7 +52,9 @@ class AppCore:
         self.metrics_sink: MetricsSink = metrics_sink or NullMetricsSink()
         self._maker = JobMaker.create(self.tasks, self.settings)
         self._schedules: dict[str, tuple[str, DeclaredSchedule]] = {}
-        self._lifecycle = BackendLifecycle(make=None if given else self._make_backend, given=given)
+        self._lifecycle = BackendLifecycle(
+            make=None if given else self._make_backend, given=given, origin=self._database_origin
+        )
 
     @property
     def backend(self) -> StorageBackend:
@@ -94,7 +96,8 @@ class AppCore:
 
         For a deployment's own step, as ``soniqctl setup`` is, and for tests.
         """
-        return await self._lifecycle.backend.setup()
+        with told_of(self._database_origin):
+            return await self._lifecycle.backend.setup()
 
     async def reset(self) -> None:
         """Delete all jobs, workers and schedules; only with ``environment="testing"`` or ``debug``."""
@@ -143,6 +146,12 @@ class AppCore:
     def _own_place(self) -> str:
         backend = self._given_backend
         return redact(self.settings.database_url) if backend is None else f"the backend {backend.location}"
+
+    def _database_origin(self) -> str:
+        """Tell where the database comes from if nobody has named it."""
+        if self._given_backend is not None or "database_url" in self.settings.given:
+            return ""
+        return "no database is configured: this is the default; set SONIQ_DATABASE_URL"
 
     def _make_backend(self) -> StorageBackend:
         settings = self.settings

@@ -83,21 +83,38 @@ def resume(session: Session, group: str | None) -> None:
 
 
 @click.command()
+@click.option("--now", is_flag=True, help="Leave at once: running jobs are given back.")
 @click.option("--wait", is_flag=True, help="Wait until the daemon is gone.")
 @click.option("--timeout", type=DURATION, help="How long --wait waits at most.")
 @json_option
 @click.pass_obj
-def stop(session: Session, *, wait: bool, timeout: float | None) -> None:
-    """Drain and leave, as SIGTERM does."""
+def stop(session: Session, *, now: bool, wait: bool, timeout: float | None) -> None:
+    """Drain and leave: running jobs may finish, for as long as drain_timeout allows.
+
+    Asked again, it changes nothing and says so; with --wait it then waits for the end of what is under way. Jobs that
+    --now, or the end of drain_timeout, cuts short are given back without using one of their attempts.
+    """
     if timeout is not None and not wait:
         raise click.UsageError("--timeout belongs to --wait")
-    answer = session.daemon().call("stop")
+    answer = session.daemon().call("stop", {"now": True} if now else {})
+    if not session.as_json and not (wait and not answer.get("already")):
+        print_line(_stopping(answer))
     if wait:
         _wait_until_gone(session, timeout)
     if session.as_json:
         print_json(answer)
-    else:
-        print_line("soniqd is gone" if wait else "soniqd is stopping: running jobs may finish first")
+    elif wait:
+        print_line("soniqd is gone")
+
+
+def _stopping(answer: dict[str, Any]) -> str:
+    running = answer.get("in_flight", 0)
+    if answer.get("now"):
+        return f"soniqd is leaving now: {count(running, 'running job is', 'running jobs are')} given back"
+    if answer.get("already"):
+        rest = f"{count(running, 'job')} may still finish" if running else "no job is running any more"
+        return f"it is stopping already: {rest}"
+    return "soniqd is stopping: running jobs may finish first"
 
 
 def _wait_until_drained(session: Session, groups: list[str], timeout_s: float | None) -> int:

@@ -85,6 +85,7 @@ def _unknown_task(facts: Facts) -> Words:
     summary = f"no worker that is up knows the task {facts['job_name']} ({count(up, 'worker is', 'workers are')} up)"
     return summary, (
         "deploy the code that declares it and soniqctl reload, or correct the name where it is enqueued",
+        f"of a wrong name: soniqctl jobs list --name {facts['job_name']} lists its jobs, jobs cancel ID takes one back",
         "soniqctl tasks-check lists all such tasks",
     )
 

@@ -37,9 +37,12 @@ def scale(session: Session, group: str, processes: int, *, wait: bool, timeout: 
     if session.as_json:
         print_json(answer)
         return
-    verb = "has" if wait else "gets"
+    number = count(processes, "process", "processes")
     rest = "" if processes == answer["configured"] else f"; the configuration says {answer['configured']}"
-    print_line(f"{group} {verb} {count(processes, 'process', 'processes')} instead of {answer['before']}{rest}")
+    if processes == answer["before"]:
+        print_line(f"{group} has {number} already{rest}")
+    else:
+        print_line(f"{group} {'has' if wait else 'gets'} {number} instead of {answer['before']}{rest}")
 
 
 @click.command()

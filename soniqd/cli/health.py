@@ -18,8 +18,9 @@ def health(session: Session, *, ready: bool, timeout: float) -> None:
     """Tell whether the daemon is alive; with --ready, whether it takes jobs. Exit code 0 yes, 1 no, 3 no answer.
 
     Alive: each group has a process whose event loop goes round. A database that is away does not count: a restart would
-    not bring it back. Ready: the database is there, and each group that is not drained has a worker that has claimed
-    something or found nothing to claim lately, or that has no room for more; and the scheduler takes part.
+    not bring it back. Ready: the database is there, and each group has a worker that has claimed something or found
+    nothing to claim lately, or that has no room for more; and the scheduler takes part. A group that is drained, or
+    scaled to 0, is not ready; a paused queue does not count.
 
     For a probe that restarts things, allow some failures in a row: a process that died is replaced within moments.
     """

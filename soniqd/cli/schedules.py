@@ -52,7 +52,10 @@ def resume(session: Session, name: str) -> None:
 @json_option
 @click.pass_obj
 def remove(session: Session, name: str) -> None:
-    """Remove a recurring job; one that is still declared in the code comes back with the next scheduler."""
+    """Remove a recurring job whose declaration was deleted.
+
+    One that is still declared comes back when a scheduler starts, also with a reload: `pause` lasts.
+    """
 
     async def act(backend: StorageBackend) -> None:
         if not await backend.remove_schedule(name):
@@ -62,7 +65,7 @@ def remove(session: Session, name: str) -> None:
     if session.as_json:
         print_json({"schedule": name, "removed": True})
     else:
-        print_line(f"{name} removed")
+        print_line(f"{name} removed; if it is still declared, it comes back with the next start: pause lasts")
 
 
 def print_schedules(session: Session) -> None:

@@ -31,7 +31,7 @@ _COMMANDS = {
     "resume": ("soniqd.cli.daemon:resume", "Let drained workers claim jobs again."),
     "restart": ("soniqd.cli.groups:restart", "Replace processes by fresh ones, one by one."),
     "scale": ("soniqd.cli.groups:scale", "Run another number of processes in a group."),
-    "stop": ("soniqd.cli.daemon:stop", "Drain and leave, as SIGTERM does."),
+    "stop": ("soniqd.cli.daemon:stop", "Drain and leave; --now gives running jobs back."),
     "logs": ("soniqd.cli.follow:logs", "Follow what processes log and jobs print, line by line."),
     "events": ("soniqd.cli.follow:events", "Show what happened to the daemon and its processes."),
     "stacks": ("soniqd.cli.stacks:stacks", "Show what a process does now: its threads, its tasks, their jobs."),

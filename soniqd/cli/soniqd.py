@@ -58,7 +58,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="soniqd",
         description="Supervise worker and scheduler processes that run background jobs.",
-        epilog="Exit codes: 0 ok, 70 internal error, 75 temporary failure, 78 configuration error.",
+        epilog="Exit codes: 0 ok, 70 internal error, or jobs modules that were not imported in time, "
+        "75 temporary failure, 78 configuration error, or jobs modules that cannot be imported.",
     )
     parser.add_argument(
         "-c", "--config", metavar="FILE", type=Path, help=f"configuration, default $SONIQ_CONFIG or {DEFAULT_PATH}"

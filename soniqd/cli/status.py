@@ -180,10 +180,26 @@ def _complaints(answer: dict[str, Any]) -> list[tuple[str, Tone]]:
         for group in answer.get("groups", ())
         if group.get("paused")
     )
-    found.extend((f"! {text}", "bad") for text in _unclaimable(answer.get("unclaimable") or {}))
+    found.extend((text, "warn") for text in (*_scaled_to_nothing(answer), *_paused_queues(answer)))
+    found.extend((f"! {text}", "bad") for text in _unclaimable(answer))
     if pending := answer.get("pending_releases"):
         found.append((f"! jobs of {count(pending, 'dead worker')} wait for the database to be requeued", "warn"))
     return found
+
+
+def _scaled_to_nothing(answer: dict[str, Any]) -> Iterator[str]:
+    for group in answer.get("groups", ()):
+        configured = group.get("configured")
+        if configured and group.get("processes") == 0:
+            yield f"! {group['name']} has no processes (scaled to 0): soniqctl scale {group['name']} {configured}"
+
+
+def _paused_queues(answer: dict[str, Any]) -> Iterator[str]:
+    for queue in answer.get("queues") or ():
+        if queue["paused"] and queue["ready"]:
+            ready = _counted(queue["ready"], more=queue["ready_more"])
+            waits = "job waits" if ready == "1" else "jobs wait"
+            yield f"! queue {queue['name']} is paused, {ready} {waits}: soniqctl queues resume {queue['name']}"
 
 
 def _about_database(answer: dict[str, Any]) -> Iterator[tuple[str, Tone]]:
@@ -192,11 +208,14 @@ def _about_database(answer: dict[str, Any]) -> Iterator[tuple[str, Tone]]:
     elif answer["database"] == "connecting":
         yield "the daemon is connecting to the database", "warn"
     elif answer["database"] != "up":
-        yield f"! the database is {answer['database']}: nothing is claimed until it is back", "bad"
+        because = f": {error}" if (error := answer.get("database_error")) else ""
+        yield f"! the database is {answer['database']}, nothing is claimed until it is back{because}", "bad"
     if problem := (answer.get("connections") or {}).get("problem"):
         yield f"! the database server may run out of connections: {problem}", "bad"
     if answer.get("hears_wake_ups") is False and answer["database"] == "up":
-        yield "! what the database tells does not arrive, jobs start later: soniqctl doctor", "warn"
+        poll_s = answer.get("poll_interval_s")
+        later = "later" if poll_s is None else f"up to {duration(poll_s)} later"
+        yield f"! notifications of the database do not arrive, jobs start {later}: soniqctl doctor", "warn"
 
 
 def _not_started(child: dict[str, Any]) -> bool:
@@ -211,16 +230,22 @@ def _files(limit: int, enough: int, pid: int) -> str:
     )
 
 
-def _unclaimable(names: dict[str, int]) -> list[str]:
+def _unclaimable(answer: dict[str, Any]) -> list[str]:
+    names: dict[str, int] = answer.get("unclaimable") or {}
+    declared = answer.get("unclaimable_declared", ())
     shown = sorted(names.items(), key=lambda item: -item[1])[:_UNCLAIMABLE_SHOWN]
     lines = [
         f"{count(number, 'job')} of {name} {'waits' if number == 1 else 'wait'} for a worker that knows this task: "
-        "deploy it, or soniqctl tasks-check"
+        + ("it is declared here, and no such worker is up" if name in declared else _advice(name))
         for name, number in shown
     ]
     if hidden := len(names) - len(shown):
         lines.append(f"{count(hidden, 'further task')} that no worker knows: soniqctl tasks-check")
     return lines
+
+
+def _advice(name: str) -> str:
+    return f"deploy it; if the name is wrong: soniqctl jobs list --name {name}, then jobs cancel ID"
 
 
 def _last_reload(result: dict[str, Any] | None) -> str | None:

@@ -3,8 +3,9 @@
 *Alive*: each group that is wanted has a process that works or waits for its database, and whose event loop goes round.
 To be restarted is then no remedy, so a database that is away, a drain and a group on pause do not count against it.
 
-*Ready*: alive, the database is there, each group that is not paused has a worker that has claimed something or found
-nothing to claim lately, or has no room for more; and the scheduler takes part.
+*Ready*: alive, the database is there, each group is neither drained nor scaled to nothing, and has a worker that has
+claimed something or found nothing to claim lately, or has no room for more; and the scheduler takes part. A paused
+queue does not count against it, on any host: that is a choice about the work, not about who could do it.
 """
 
 from __future__ import annotations
@@ -37,11 +38,15 @@ class ChildHealth:
 
 @dataclass(frozen=True, slots=True)
 class GroupHealth:
-    """A group with its processes; ``last_exit`` is what the last one that ended ended with."""
+    """A group with its processes; ``last_exit`` is what the last one that ended ended with.
+
+    ``wanted`` is how many there shall be now, ``configured`` how many the settings say.
+    """
 
     name: str
     role: str
     wanted: int
+    configured: int = 0
     hang_timeout_s: float = 0.0
     paused: bool = False
     children: tuple[ChildHealth, ...] = ()
@@ -50,12 +55,13 @@ class GroupHealth:
 
 @dataclass(frozen=True, slots=True)
 class DaemonHealth:
-    """Everything that a verdict needs. ``phase`` is the supervision's."""
+    """Everything that a verdict needs. ``phase`` is the supervision's, ``database_error`` without a password."""
 
     phase: str
     database_up: bool
     poll_interval_s: float
     groups: tuple[GroupHealth, ...]
+    database_error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,18 +93,31 @@ def _unready(daemon: DaemonHealth) -> Iterator[Complaint]:
     if daemon.phase == "booting":
         return
     if not daemon.database_up:
-        yield Complaint("database_down", "the database is down")
+        because = f": {daemon.database_error}" if daemon.database_error else ""
+        yield Complaint("database_down", f"the database is down{because}")
         return
     limit_s = max(LOOKED_POLLS * daemon.poll_interval_s, LOOKED_LEAST_S)
-    for group in _wanted(daemon):
-        if group.paused or _not_alive(group) is not None:
+    for group in daemon.groups:
+        if group.wanted == 0:
+            yield from _scaled_to_nothing(group)
+        elif group.paused:
+            text = f"workers of {group.name} claim nothing more (drained): soniqctl resume {group.name}"
+            yield Complaint("group_drained", text, group.name)
+        elif _not_alive(group) is not None:
             continue
-        if group.role == "worker":
+        elif group.role == "worker":
             if not any(_serves(child, limit_s) for child in group.children):
                 yield _idle(group, limit_s)
         elif not any(child.phase in _WORKING for child in _up(group)):
             phases = ", ".join(sorted({child.phase.replace("_", " ") for child in _up(group)}))
             yield Complaint("scheduler_out", f"the scheduler neither leads nor follows: {phases}", group.name)
+
+
+def _scaled_to_nothing(group: GroupHealth) -> Iterator[Complaint]:
+    """Complain of a group that the settings want; one that they leave empty is meant to be."""
+    if group.configured:
+        text = f"{group.name} has no processes (scaled to 0): soniqctl scale {group.name} {group.configured}"
+        yield Complaint("group_scaled_to_0", text, group.name)
 
 
 def _wanted(daemon: DaemonHealth) -> list[GroupHealth]:

@@ -18,11 +18,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from soniqd.backends import StorageBackend
-from soniqd.errors import ClosedError, ConfigurationError
+from soniqd.errors import ClosedError, ConfigurationError, DatabaseError
 
 _CLOSE_S = 5.0
 
@@ -30,10 +30,21 @@ MakeBackend = Callable[[], StorageBackend]
 
 
 class BackendLifecycle:
-    """Holds the backend of one application. Exactly one of ``make`` and ``given`` is set."""
+    """Holds the backend of one application. Exactly one of ``make`` and ``given`` is set.
 
-    def __init__(self, *, make: MakeBackend | None = None, given: StorageBackend | None = None) -> None:
+    ``origin`` tells who named the database that ``make`` makes a backend of, for when it cannot be opened; "" is nobody
+    that has to be named.
+    """
+
+    def __init__(
+        self,
+        *,
+        make: MakeBackend | None = None,
+        given: StorageBackend | None = None,
+        origin: Callable[[], str] = lambda: "",
+    ) -> None:
         self._make = make
+        self._origin = origin
         self._backend = given
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = 0
@@ -107,7 +118,8 @@ class BackendLifecycle:
         await self._close_left_over()
         backend = self._made()
         try:
-            await backend.open()
+            with told_of(self._origin):
+                await backend.open()
         except BaseException:
             if self._make is not None:
                 self._backend = None
@@ -162,6 +174,17 @@ class BackendLifecycle:
             where_to.append(backend)
         self._backend, self._loop, self._opening = None, None, None
         self._lent = False
+
+
+@contextmanager
+def told_of(origin: Callable[[], str]) -> Iterator[None]:
+    """Add to a database's error who named that database."""
+    try:
+        yield
+    except DatabaseError as error:
+        if named := origin():
+            error.args = (f"{error.args[0]} ({named})", *error.args[1:])
+        raise
 
 
 def _retrieve(opening: asyncio.Task[None]) -> None:

@@ -109,7 +109,8 @@ class Monitor:
 
     def _headline(self, activity: Activity, now_s: float) -> str:
         late_s = self._tick.late_s(now_s)
-        head = f"{self._slot}, pid {os.getpid()}, {len(activity.jobs)} jobs in flight"
+        jobs = "1 job" if len(activity.jobs) == 1 else f"{len(activity.jobs)} jobs"
+        head = f"{self._slot}, pid {os.getpid()}, {jobs} in flight"
         if late_s < max(self._warning_s, self._interval_s):
             return f"{head}: the event loop goes round"
         return f"{head}: the event loop has stood still for {late_s:.1f} s in {named(self._blocker(activity))}"

@@ -22,6 +22,7 @@ It imports no job code and no worker code. Its parts:
 ``changes``     what each key of soniq.toml needs to take effect
 ``preview``     what a reload means for each group, and why
 ``trial``       a generation that is booted only to be looked at
+``explaining``  what the master knows of why a change was taken back
 ``budget``      how many database connections the children may hold, and whether the server has so many
 ``commands``    what soniqctl may ask
 ``groups``      scaling groups, and restarting them

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -71,6 +71,7 @@ class Commands:
         """What ``soniqctl status --json`` shows."""
         master = self._master
         supervision = master.supervision
+        backlog = self._insight.backlog()
         return {
             "state": "reloading" if supervision.reloading else supervision.phase,
             "pid": os.getpid(),
@@ -80,15 +81,18 @@ class Commands:
             "uptime_s": round(time.monotonic() - master.started_s, 3),
             "database": master.ledger.database,
             "database_problem": master.ledger.problem,
+            "database_error": master.ledger.error,
             "location": master.backend.location,
             "config": None if master.reloads.config is None else str(master.reloads.config),
-            **self._insight.backlog(),
+            **backlog,
+            "unclaimable_declared": sorted(set(backlog["unclaimable"] or ()).intersection(self._declared())),
             "children": self._children(),
             "groups": self._groups(),
             "descriptors_short": self._descriptors_short(),
             "pending_releases": master.ledger.pending_releases,
             "connections": master.budget.state(),
             "hears_wake_ups": master.waker.hears,
+            "poll_interval_s": master.reloads.settings.jobs.poll_interval,
             "followers": master.tap.followers + master.ring.followers,
             "last_reload": _reload_as_json(master.reloads.last),
             "upgrades": master.upgrades,
@@ -122,13 +126,17 @@ class Commands:
     async def _tasks(self, params: dict[str, Any]) -> dict[str, Any]:
         """The tasks that the code in use declares, for ``soniqctl enqueue`` of a name that nobody knows."""
         del params
-        generation = self._master.generations.get(self._master.supervision.roster.generation)
-        return {"tasks": [] if generation is None else list(generation.tasks)}
+        return {"tasks": list(self._declared())}
 
     async def _stop(self, params: dict[str, Any]) -> dict[str, Any]:
-        del params
-        self._master.stop("soniqctl stop")
-        return {}
+        """Stop, or join the stop that is under way: only ``now`` cuts it short, as a second signal does."""
+        now, already = bool(params.get("now")), self._master.supervision.stopping
+        if now:
+            self._master.stop("soniqctl stop --now", now=True)
+        elif not already:
+            self._master.stop("soniqctl stop")
+        in_flight = sum(in_flight_of(child) for child in self._processes())
+        return {"already": already, "now": self._master.supervision.stopping_now, "in_flight": in_flight}
 
     async def _upgrade(self, params: dict[str, Any]) -> dict[str, Any]:
         """Never answered here but with an error: the next image of this process answers."""
@@ -147,6 +155,10 @@ class Commands:
             )
         in_flight = sum(in_flight_of(child) for child in self._processes() if child.spec.group in groups)
         return {"groups": groups, "in_flight": in_flight}
+
+    def _declared(self) -> Sequence[str]:
+        generation = self._master.generations.get(self._master.supervision.roster.generation)
+        return () if generation is None else generation.tasks
 
     def _processes(self) -> list[ChildProcess]:
         return list(self._master.processes.values())

@@ -124,16 +124,19 @@ class Insight:
         for child in roster.children.values():
             health = _child_health(child, master.processes.get(child.worker_id), now_s)
             by_group.setdefault(child.spec.group, []).append(health)
+        configured = {plan.name: plan.processes for plan in roster.configured}
         exits = {place.plan.name: str(place.last_exit) for place in roster.places.values() if place.last_exit}
         return DaemonHealth(
             phase=master.supervision.phase,
             database_up=master.ledger.up is True,
+            database_error=master.ledger.error,
             poll_interval_s=master.reloads.settings.jobs.poll_interval,
             groups=tuple(
                 GroupHealth(
                     name=plan.name,
                     role=plan.role,
                     wanted=plan.processes,
+                    configured=configured.get(plan.name, 0),
                     hang_timeout_s=plan.hang_timeout_s,
                     paused=plan.name in roster.paused_groups,
                     children=tuple(by_group.get(plan.name, ())),

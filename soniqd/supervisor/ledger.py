@@ -112,6 +112,7 @@ class Ledger:
         self._has_schema = False
         self.up: bool | None = None
         self.problem: str | None = None
+        self.error: str | None = None
 
     @property
     def times(self) -> LedgerTimes:
@@ -211,7 +212,7 @@ class Ledger:
 
     def _note_up(self) -> None:
         self._succeeded_s = time.monotonic()
-        self.problem = None
+        self.problem = self.error = None
         if self.up is not True:
             self.up = True
             emit(catalogue.DATABASE_UP, location=self._backend.location)
@@ -223,7 +224,7 @@ class Ledger:
         unusable, was_unusable = isinstance(error, SchemaError), self.problem is not None
         if self.up is not False or (unusable and not was_unusable):
             emit(catalogue.DATABASE_UNUSABLE if unusable else catalogue.DATABASE_DOWN, error=redact(str(error)))
-        self.up, self._has_schema = False, False
+        self.up, self._has_schema, self.error = False, False, redact(str(error))
         if not (unusable and was_unusable):
             self.problem = redact(str(error)) if unusable else None
 

@@ -8,6 +8,7 @@ import random
 import signal
 import time
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import assert_never
 
@@ -28,6 +29,7 @@ from soniqd.settings.daemon import DaemonSettings
 from soniqd.supervisor.budget import Budget
 from soniqd.supervisor.child import ChildProcess
 from soniqd.supervisor.driver import Driver
+from soniqd.supervisor.explaining import explained
 from soniqd.supervisor.generation import Generation
 from soniqd.supervisor.hearing import Hearing
 from soniqd.supervisor.interpreter import StartedServer
@@ -142,7 +144,7 @@ class Master:
     # what people ask for
 
     def stop(self, reason: str, *, now: bool = False) -> None:
-        """Drain and leave; asked a second time, or with ``now``, leave without letting jobs finish."""
+        """Drain and leave; a second signal, or ``now``, leaves without letting jobs finish."""
         if self.supervision.phase == "leaving":
             return
         now = now or self.supervision.phase == "stopping"
@@ -196,7 +198,7 @@ class Master:
             case fx.ReloadEnded():
                 self._reload_ended(effect)
             case fx.RestartEnded():
-                self.restarts.ended(effect)
+                self.restarts.ended(replace(effect, error=self._explained(effect.error)))
             case fx.Report():
                 emit(effect.event, **effect.fields)
             case fx.Finish():
@@ -281,9 +283,12 @@ class Master:
                 self.service.look(proof=True)
 
     def _reload_ended(self, effect: fx.ReloadEnded) -> None:
-        self.reloads.ended(effect)
+        self.reloads.ended(replace(effect, error=self._explained(effect.error)))
         self.ledger.times = LedgerTimes.of(self.reloads.settings)
         self.budget.settle(self.reloads.settings)
+
+    def _explained(self, reason: str | None) -> str | None:
+        return None if reason is None else explained(reason, database_error=self.ledger.error)
 
     # what the duties towards the database tell
 

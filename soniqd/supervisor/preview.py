@@ -17,6 +17,8 @@ from soniqd.supervisor.plan import make_plan
 
 Code = Mapping[str, str]
 """A digest for each part of a generation's code (see soniqd.control.fork.Booted)."""
+_WORDS = {"[jobs] path": "Python files in [jobs] path"}
+"""A part that is named like a setting, which has not changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ def preview(
     reasons = [
         *(["everything was asked for"] if everything else []),
         *(str(change) for change in differences.children),
-        *([] if same_code else [f"code changed: {', '.join(parts)}"]),
+        *([] if same_code else [f"code changed: {', '.join(_WORDS.get(part, part) for part in parts)}"]),
     ]
     groups = diff_plans(
         make_plan(old),

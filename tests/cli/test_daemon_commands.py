@@ -96,7 +96,11 @@ def test_status_as_json_is_what_the_master_said(running, soniqctl, arguments):
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"database": "down"}, "! the database is down: nothing is claimed until it is back"),
+        ({"database": "down"}, "! the database is down, nothing is claimed until it is back"),
+        (
+            {"database": "down", "database_error": "cannot connect to the database: refused"},
+            "! the database is down, nothing is claimed until it is back: cannot connect to the database: refused",
+        ),
         ({"database": "connecting"}, "the daemon is connecting to the database"),
         (
             {"database": "down", "database_problem": 'it has no tables; run "soniqctl setup"'},
@@ -114,8 +118,19 @@ def test_status_as_json_is_what_the_master_said(running, soniqctl, arguments):
             {"groups": [{"name": "mail", "paused": True}]},
             "! mail is drained: soniqctl resume mail lets it claim again",
         ),
+        (
+            {"groups": [{"name": "mail", "processes": 0, "configured": 2, "paused": False}]},
+            "! mail has no processes (scaled to 0): soniqctl scale mail 2",
+        ),
         ({"pending_releases": 2}, "! jobs of 2 dead workers wait for the database to be requeued"),
-        ({"hears_wake_ups": False}, "! what the database tells does not arrive, jobs start later: soniqctl doctor"),
+        (
+            {"hears_wake_ups": False},
+            "! notifications of the database do not arrive, jobs start later: soniqctl doctor",
+        ),
+        (
+            {"hears_wake_ups": False, "poll_interval_s": 5.0},
+            "! notifications of the database do not arrive, jobs start up to 5.0s later: soniqctl doctor",
+        ),
     ],
 )
 def test_status_says_first_what_is_wrong(running, soniqctl, change, complaint):
@@ -160,6 +175,31 @@ BACKLOG: dict[str, Any] = {
 }
 
 
+@pytest.mark.parametrize(
+    ("change", "lines"),
+    [
+        ({"paused": True, "ready": 12}, ["! queue default is paused, 12 jobs wait: soniqctl queues resume default"]),
+        ({"paused": True, "ready": 1}, ["! queue default is paused, 1 job waits: soniqctl queues resume default"]),
+        (
+            {"paused": True, "ready": 10_000, "ready_more": True},
+            ["! queue default is paused, 10000+ jobs wait: soniqctl queues resume default"],
+        ),
+        ({"paused": True, "ready": 0}, []),
+        ({"paused": False, "ready": 12}, []),
+    ],
+)
+def test_status_names_a_paused_queue_that_has_jobs(running, soniqctl, change, lines):
+    queue = {**BACKLOG["queues"][0], "ready_more": False, **change}
+    running.answers["status"] = {**STATUS, **BACKLOG, "queues": [queue], "unclaimable": {}}
+    assert [line for line in soniqctl("status").stdout.splitlines() if line.startswith("!")] == lines
+
+
+def test_a_group_that_the_configuration_leaves_empty_is_nothing_wrong(running, soniqctl):
+    groups = [{"name": "mail", "processes": 0, "configured": 0, "paused": False}]
+    running.answers["status"] = {**STATUS, "groups": groups}
+    assert "!" not in soniqctl("status").stdout
+
+
 def test_status_shows_each_queue_and_who_leads(running, soniqctl):
     running.answers["status"] = {**STATUS, **BACKLOG}
     lines = soniqctl("status").stdout.splitlines()
@@ -194,12 +234,23 @@ def test_status_says_when_there_is_more_than_it_looked_at(running, soniqctl):
     assert "there are more queues or tasks than are counted here" in soniqctl("status").stdout
 
 
+def test_a_task_that_is_declared_here_has_no_wrong_name(running, soniqctl):
+    unclaimable = {"unclaimable": {"a": 2}, "unclaimable_declared": ["a"]}
+    running.answers["status"] = {**STATUS, **BACKLOG, **unclaimable}
+    assert soniqctl("status").stdout.splitlines()[0] == (
+        "! 2 jobs of a wait for a worker that knows this task: it is declared here, and no such worker is up"
+    )
+
+
+ADVICE = "wait for a worker that knows this task: deploy it; if the name is wrong: soniqctl jobs list --name"
+
+
 def test_status_names_the_tasks_that_nobody_knows(running, soniqctl):
     running.answers["status"] = {**STATUS, "unclaimable": {"a": 1, "b": 5, "c": 4, "d": 3}}
     assert [line for line in soniqctl("status").stdout.splitlines() if line.startswith("!")] == [
-        "! 5 jobs of b wait for a worker that knows this task: deploy it, or soniqctl tasks-check",
-        "! 4 jobs of c wait for a worker that knows this task: deploy it, or soniqctl tasks-check",
-        "! 3 jobs of d wait for a worker that knows this task: deploy it, or soniqctl tasks-check",
+        f"! 5 jobs of b {ADVICE} b, then jobs cancel ID",
+        f"! 4 jobs of c {ADVICE} c, then jobs cancel ID",
+        f"! 3 jobs of d {ADVICE} d, then jobs cancel ID",
         "! 1 further task that no worker knows: soniqctl tasks-check",
     ]
 
@@ -435,6 +486,34 @@ def test_stop(master, soniqctl):
     master.answers["stop"] = {}
     assert json.loads(soniqctl("stop", "--json").stdout) == {}
     assert master.requests == [("stop", {})]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "answer", "says"),
+    [
+        ((), {"already": False, "in_flight": 2}, "soniqd is stopping: running jobs may finish first"),
+        ((), {"already": True, "in_flight": 2}, "it is stopping already: 2 jobs may still finish"),
+        ((), {"already": True, "in_flight": 0}, "it is stopping already: no job is running any more"),
+        (
+            ("--now",),
+            {"already": False, "now": True, "in_flight": 1},
+            "soniqd is leaving now: 1 running job is given back",
+        ),
+        (("--now",), {}, "soniqd is stopping: running jobs may finish first"),
+    ],
+)
+def test_stop_says_what_it_does_to_running_jobs(master, soniqctl, arguments, answer, says):
+    master.answers["stop"] = answer
+    assert soniqctl("stop", *arguments).stdout == f"{says}\n"
+    assert master.requests == [("stop", {"now": True} if arguments else {})]
+
+
+def test_a_stop_that_joins_another_one_says_so_before_it_waits(master, soniqctl):
+    master.answers["stop"] = {"already": True, "in_flight": 1}
+    master.answers["status"] = {"state": "stopping"}
+    failed = soniqctl("stop", "--wait", "--timeout", "0.1s", expect=1)
+    assert failed.stdout == "it is stopping already: 1 job may still finish\n"
+    assert "soniqd is not gone within" in failed.stderr
 
 
 def test_a_daemon_that_is_not_there_has_an_exit_code_of_its_own(soniqctl):

@@ -483,4 +483,6 @@ def test_schedules_are_paused_resumed_and_removed(soniqctl, database):
         "paused",
     ]
     assert soniqctl("schedules", "resume", "nightly").stdout == "nightly is active\n"
-    assert soniqctl("schedules", "remove", "nightly").stdout == "nightly removed\n"
+    assert soniqctl("schedules", "remove", "nightly").stdout == (
+        "nightly removed; if it is still declared, it comes back with the next start: pause lasts\n"
+    )

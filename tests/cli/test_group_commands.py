@@ -23,6 +23,11 @@ def test_scale_back_to_the_configured_number_has_no_more_to_say(master, soniqctl
     assert soniqctl("scale", "mail", "1").stdout == "mail gets 1 process instead of 3\n"
 
 
+def test_scale_to_the_number_that_there_is_says_that_nothing_changes(master, soniqctl):
+    master.answers["scale"] = SCALED | {"processes": 3, "before": 3}
+    assert soniqctl("scale", "mail", "3").stdout == "mail has 3 processes already; the configuration says 1\n"
+
+
 def test_scale_as_json(master, soniqctl):
     master.answers["scale"] = SCALED
     assert json.loads(soniqctl("scale", "mail", "3", "--json").stdout) == SCALED

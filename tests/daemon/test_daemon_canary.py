@@ -209,7 +209,7 @@ async def test_new_code_that_fails_its_jobs_is_taken_back_and_no_job_is_lost(tmp
             began_s = time.monotonic()
             error = await failed_reload(daemon)
             assert time.monotonic() - began_s < 40
-        assert "jobs failed in new children of default" in error
+        assert "jobs failed in new children of default; their errors are in soniqd's log" in error
         await assert_as_before(daemon, before)
 
 

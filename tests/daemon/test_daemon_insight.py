@@ -180,6 +180,9 @@ async def test_status_and_health_answer_while_the_database_is_down(tmp_path, own
         answer = await daemon.request("health", ready=True)
         assert time.monotonic() - began < 1.0
         assert codes(answer) == ["database_down"]
+        assert answer["reasons"][0]["text"].startswith("the database is down: cannot connect to the database: ")
+        [line] = [line for line in (await daemon.soniqctl("status")).splitlines() if "the database is down" in line]
+        assert line.startswith("! the database is down, nothing is claimed until it is back: cannot connect to the ")
         await asyncio.to_thread(own_postgres.start)
         await daemon.eventually(lambda: _is_ready(daemon))
 
@@ -263,7 +266,7 @@ async def test_a_group_whose_only_loop_is_blocked_is_not_ready_but_alive(tmp_pat
         await daemon.eventually(lambda: _is_ready(daemon), timeout_s=30)
 
 
-async def test_a_drained_group_is_ready(tmp_path):
+async def test_a_drained_group_is_not_ready_until_it_is_resumed(tmp_path):
     async with Daemon(tmp_path, jobs=JOBS) as daemon:
         await daemon.eventually(lambda: _is_ready(daemon))
         await daemon.soniqctl("drain", "default")
@@ -272,6 +275,33 @@ async def test_a_drained_group_is_ready(tmp_path):
             return (await daemon.child("default/1"))["state"] == "paused"
 
         await daemon.eventually(paused)
+        assert (await health(daemon))["healthy"]
+        assert codes(await health(daemon, "--ready", expect=1)) == ["group_drained"]
+        await daemon.soniqctl("resume", "default")
+        await daemon.eventually(lambda: _is_ready(daemon))
+
+
+async def test_a_group_that_was_scaled_to_0_is_not_ready(tmp_path):
+    async with Daemon(tmp_path, jobs=JOBS) as daemon:
+        await daemon.eventually(lambda: _is_ready(daemon))
+        await daemon.soniqctl("scale", "default", "0", "--wait")
+        assert codes(await health(daemon, "--ready", expect=1)) == ["group_scaled_to_0"]
+        await enqueue(daemon, "noop")
+
+        async def told() -> bool:
+            return bool((await daemon.status())["unclaimable_declared"])
+
+        await daemon.eventually(told)
+        [line] = [line for line in (await daemon.soniqctl("status")).splitlines() if "1 job of noop waits" in line]
+        assert line.endswith("it is declared here, and no such worker is up")
+        await daemon.soniqctl("scale", "default", "1", "--wait")
+        await daemon.eventually(lambda: _is_ready(daemon))
+
+
+async def test_a_paused_queue_is_the_operators_choice_and_the_daemon_ready(tmp_path):
+    async with Daemon(tmp_path, jobs=JOBS) as daemon:
+        await daemon.eventually(lambda: _is_ready(daemon))
+        await daemon.soniqctl("queues", "pause", "default")
         assert await _is_ready(daemon)
 
 

@@ -104,6 +104,29 @@ async def test_a_second_signal_means_now(tmp_path, database_url, app: Soniq):
         assert await counters(app, job_id) == ("queued", 0, 0, 1)
 
 
+async def test_a_second_stop_of_soniqctl_joins_the_first(tmp_path, database_url, app: Soniq):
+    async with Daemon(tmp_path, jobs=JOBS, database_url=database_url, soniqd={"drain_timeout": "60s"}) as daemon:
+        job_id = await start_job(daemon, app, "polite", seconds=3)
+        assert await daemon.soniqctl("stop") == "soniqd is stopping: running jobs may finish first\n"
+        assert await daemon.soniqctl("stop") == "it is stopping already: 1 job may still finish\n"
+        assert (await daemon.soniqctl("stop", "--wait")).splitlines()[-1] == "soniqd is gone"
+        assert await daemon.exit_code() == 0
+        assert await counters(app, job_id) == ("done", 1, 0, 0)
+
+
+@pytest.mark.parametrize("asked_before", [False, True])
+async def test_stop_now_gives_running_jobs_back(tmp_path, database_url, app: Soniq, asked_before):
+    async with Daemon(tmp_path, jobs=JOBS, database_url=database_url, soniqd={"drain_timeout": "60s"}) as daemon:
+        job_id = await start_job(daemon, app, "polite", seconds=600)
+        if asked_before:
+            await daemon.soniqctl("stop")
+        began = time.monotonic()
+        assert "soniqd is leaving now: 1 running job is given back\n" in await daemon.soniqctl("stop", "--now")
+        assert await daemon.exit_code() == 0
+        assert time.monotonic() - began < 5
+        assert await counters(app, job_id) == ("queued", 0, 0, 1)
+
+
 async def test_quit_means_now(tmp_path, database_url, app: Soniq):
     async with Daemon(tmp_path, jobs=JOBS, database_url=database_url, soniqd={"drain_timeout": "60s"}) as daemon:
         job_id = await start_job(daemon, app, "polite", seconds=600)

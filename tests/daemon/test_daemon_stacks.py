@@ -81,7 +81,7 @@ async def test_a_live_worker_tells_threads_and_tasks_with_their_jobs_and_goes_on
         answer = await daemon.soniqctl_json("stacks", "default/1")
         pid = await daemon.pid_of("default/1")
         assert (answer["slot"], answer["pid"], answer["source"]) == ("default/1", pid, "monitor")
-        assert "the event loop goes round" in answer["stacks"]
+        assert "2 jobs in flight: the event loop goes round" in answer["stacks"]
         assert "in deeper" in part(answer["stacks"], "Task started by waiter", f"job {waiter} (waiter)")
         assert "in threaded" in part(answer["stacks"], "Thread soniqd-handler-1", f"job {threaded} (threaded)")
         assert "MainThread, which runs the event loop" in answer["stacks"]
@@ -101,7 +101,7 @@ async def test_a_worker_whose_loop_is_blocked_names_the_job_and_the_place(tmp_pa
         job_id = await app.enqueue("blocker", args={"until": str(until)})
         await daemon.log_event("loop_blocked", slot="default/1")
         shown = await daemon.soniqctl("stacks", str(await daemon.pid_of("default/1")))
-        assert "the event loop has stood still for" in shown
+        assert "1 job in flight: the event loop has stood still for" in shown
         main = part(shown, "MainThread, which runs the event loop", f"job {job_id} (blocker)")
         assert "time.sleep(0.05)" in main or "exists()" in main
         until.touch()

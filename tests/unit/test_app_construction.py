@@ -9,7 +9,7 @@ import soniqd
 from soniqd import Soniq
 from soniqd.app.database import same_database
 from soniqd.backends.memory import MemoryBackend
-from soniqd.errors import ClosedError, ConfigurationError
+from soniqd.errors import ClosedError, ConfigurationError, DatabaseUnavailableError
 from soniqd.model import JobId
 from soniqd.queue.metrics import NullMetricsSink
 
@@ -29,6 +29,30 @@ def test_applications_of_one_process_share_nothing():
     assert (one.settings.max_retries, two.settings.max_retries) == (1, 3)
     assert (two.tasks.names(), two.hooks.before) == ((), [])
     assert one.backend is not two.backend
+
+
+DEFAULT = "(no database is configured: this is the default; set SONIQ_DATABASE_URL)"
+
+
+async def test_an_application_without_a_database_says_that_it_tried_the_default(monkeypatch):
+    monkeypatch.setenv("PGPORT", "1")  # where nobody listens
+    for use in (Soniq().ensure_initialized, Soniq().setup):
+        with pytest.raises(DatabaseUnavailableError) as refused:
+            await use()
+        assert "port 1 failed" in str(refused.value)
+        assert str(refused.value).endswith(f" {DEFAULT}")
+
+
+async def test_a_database_that_somebody_has_named_is_not_called_the_default(monkeypatch):
+    url = "postgresql://postgres@localhost:1/soniq"
+    named = Soniq(url)
+    monkeypatch.setenv("SONIQ_DATABASE_URL", url)
+    bound = Soniq()
+    monkeypatch.delenv("SONIQ_DATABASE_URL")
+    for app in (named, bound):
+        with pytest.raises(DatabaseUnavailableError) as refused:
+            await app.ensure_initialized()
+        assert DEFAULT not in str(refused.value)
 
 
 def test_an_unknown_setting_names_the_nearest_one():

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 MIN_FAILURES = 3
 """Fewer failures than this say nothing about a generation."""
+FAILED_IN = "jobs failed in new children of"
+"""Part of the reason for which a generation is given up."""
 
 
 @dataclass(slots=True)

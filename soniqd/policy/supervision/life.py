@@ -20,6 +20,8 @@ START_TIMEOUT_S = 60.0
 """A child that says nothing for this long after its fork will not say anything any more."""
 READY_TIMEOUT_S = 60.0
 """A successor that talks and is not ready after so long will not prove anything: what waits for it must end."""
+NOT_READY = "was not ready after"
+"""Part of the reason for which that child is given up."""
 NOW_GRACE_S = 3.0
 ABORT_GRACE_S = 2.0
 TICK_GAP_S = 3.0
@@ -209,7 +211,7 @@ class ChildLife:
         for child in list(self._roster.children.values()):
             if self._is_awaited(child) and child.ready_by_s is not None and child.ready_by_s <= now_s:
                 self.drain(child, now_s)
-                self._give_up(child, f"{child.spec.slot} was not ready after {READY_TIMEOUT_S:g} s", now_s)
+                self._give_up(child, f"{child.spec.slot} {NOT_READY} {READY_TIMEOUT_S:g} s", now_s)
             if child.deadline_s is None or now_s < child.deadline_s:
                 continue
             child.deadline_s = None

@@ -57,6 +57,16 @@ class Supervision:
         return self.roster.rollout is not None
 
     @property
+    def stopping(self) -> bool:
+        """A stop is under way, or done."""
+        return self.phase in ("stopping", "leaving")
+
+    @property
+    def stopping_now(self) -> bool:
+        """A stop is under way that lets no job finish."""
+        return self.stopping and self._life.stop_now_asked
+
+    @property
     def settled(self) -> bool:
         """Nothing is half done: no change is under way, and no child or fork server is being made."""
         roster = self.roster

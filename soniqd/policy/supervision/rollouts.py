@@ -11,7 +11,7 @@ from soniqd.policy.supervision import effects as fx
 from soniqd.policy.supervision import events as ev
 from soniqd.policy.supervision.canaries import next_waits_s, prove
 from soniqd.policy.supervision.changes import Rollout, RolloutStage, Turns
-from soniqd.policy.supervision.failure_jump import Comparison, Runs, has_jumped
+from soniqd.policy.supervision.failure_jump import FAILED_IN, Comparison, Runs, has_jumped
 from soniqd.policy.supervision.life import ChildLife
 from soniqd.policy.supervision.rollback import Rollback
 from soniqd.policy.supervision.roster import Child, ChildState, Place, Roster, positions
@@ -110,8 +110,8 @@ class Rollouts:
         new = child.trial and child.spec.generation == rollout.generation
         (runs.new if new else runs.lately).add(done=done, failed=failed)
         if new and has_jumped(runs, rollout.failure_jump):
-            reason = f"{runs.new.failed} of {runs.new.done + runs.new.failed} jobs failed in new children of "
-            self.fail(rollout, reason + child.spec.group, now_s)
+            failed_of = f"{runs.new.failed} of {runs.new.done + runs.new.failed}"
+            self.fail(rollout, f"{failed_of} {FAILED_IN} {child.spec.group}", now_s)
 
     def scaled(self, group: str, processes: int) -> None:
         """Somebody has scaled a group: that is newer than what the settings say."""

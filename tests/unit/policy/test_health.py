@@ -86,6 +86,15 @@ def test_a_database_that_is_away_is_no_reason_to_restart() -> None:
     assert ready(found) == [("database_down", None)]
 
 
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [(None, "the database is down"), ("connection refused", "the database is down: connection refused")],
+)
+def test_a_database_that_is_down_says_why(error: str | None, text: str) -> None:
+    [complaint] = why_not_ready(daemon(database_up=False, database_error=error))
+    assert complaint.text == text
+
+
 @pytest.mark.parametrize("phase", ["stopping", "leaving"])
 def test_a_daemon_that_stops_is_alive_and_not_ready(phase: str) -> None:
     found = daemon(group(), phase=phase)
@@ -117,8 +126,18 @@ def test_no_room_and_nothing_to_do_is_no_excuse() -> None:
     assert ready(found) == [("group_not_looking", "default")]
 
 
-def test_a_paused_group_need_not_look() -> None:
-    assert ready(daemon(group(worker(phase="paused", looked_ago_s=900.0), paused=True))) == []
+def test_a_drained_group_is_alive_and_not_ready() -> None:
+    found = daemon(group(worker(phase="paused", looked_ago_s=900.0), paused=True))
+    assert alive(found) == []
+    assert ready(found) == [("group_drained", "default")]
+    assert why_not_ready(found)[0].text == "workers of default claim nothing more (drained): soniqctl resume default"
+
+
+def test_a_group_that_was_scaled_to_0_is_alive_and_not_ready() -> None:
+    found = daemon(group(wanted=0, configured=2), SCHEDULER)
+    assert alive(found) == []
+    assert ready(found) == [("group_scaled_to_0", "default")]
+    assert why_not_ready(found)[0].text == "default has no processes (scaled to 0): soniqctl scale default 2"
 
 
 @pytest.mark.parametrize(("phase", "is_ready"), [("leading", True), ("following", True), ("starting", False)])

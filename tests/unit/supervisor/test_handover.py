@@ -209,6 +209,7 @@ ELSEWHERE: dict[str, dict[str, str]] = {
         "_vacuuming": "begins anew: it may ask once more",
         "up": "up",
         "problem": "problem",
+        "error": "told anew by the next duty that fails",
         "_has_schema": "looked at anew",
         "_releases": "releases",
         "_release_asked": "set by the releases",

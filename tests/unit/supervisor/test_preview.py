@@ -63,6 +63,12 @@ def test_a_setting_of_the_master_replaces_nothing_and_is_told():
     assert [group.action for group in found.groups] == ["stay"]
 
 
+def test_changed_files_in_the_path_do_not_read_as_a_changed_setting():
+    found = compare(settings(), {**OLD_CODE, "[jobs] path": "2"}, old_code={**OLD_CODE, "[jobs] path": "1"})
+    assert found.code == ("[jobs] path",)
+    assert found.groups[0].reasons == ("code changed: Python files in [jobs] path",)
+
+
 def test_everything_is_a_reason_of_its_own():
     assert reasons(settings(), everything=True) == {"default": ("everything was asked for",)}
 

@@ -21,6 +21,10 @@ With one lane (a pair of queue and task name) a shorter statement does: each ste
 or not it finds anything, and 0.38 ms became 0.20 for a single job. It takes nothing where there are several lanes, and
 is then left alone for some seconds.
 
+Rows that somebody keeps locked (an open transaction of a person, say) hold up neither their own lane nor others: from
+the third round on, a claim that has found nothing looks at more rows and lanes than it needs. With 20 lanes that
+costs the usual claim nothing, with 40 lanes 3 %.
+
 With many lanes a claim first finds a place before which half of them have twice their
 even share of the limit, and reads the others up to there only: five rows for each that is taken, not 21 with 20 lanes.
 

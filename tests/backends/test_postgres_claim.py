@@ -41,6 +41,8 @@ def claim_parameters(worker_id, *, limit, names=None, queues=None, place=None, s
         "walk": place is None,
         "tell_lanes": False,
         "skip": skip,
+        "reach": limit + skip,
+        "lanes": 32 + skip,
         **(place or Lookahead()).parameters(),
     }
 

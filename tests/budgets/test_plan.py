@@ -46,6 +46,8 @@ async def nodes_of_claim(store, *, free_planner, statement="claim"):
         "walk": True,
         "tell_lanes": False,
         "skip": 0,
+        "reach": BATCH,
+        "lanes": 32,
         **Lookahead().parameters(),
     }
     return await nodes_of(store, statement, parameters, free_planner=free_planner)

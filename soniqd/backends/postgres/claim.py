@@ -142,6 +142,8 @@ class PostgresClaim:
             "walk": _boolean(not goes_on),
             "tell_lanes": _boolean(tells_lanes),
             "skip": str(skip),
+            "reach": str(limit + skip),
+            "lanes": str(_MOST_LANES + skip),
             **(lookahead if goes_on else Lookahead()).parameters(),
         }
         rows = await self._database.run(_CLAIM, parameters)

@@ -12,7 +12,7 @@
 -- skip: a claim may come back short because others have locked a lane to its end, while that lane's share is missed by
 -- the others. If it is asked again with so many rows to skip, at least as many as it missed, so many more are among the
 -- best, each is a share of its own, up to which its lane is read, and the first ones that can be locked are taken. The
--- LIMIT stops the locking, too. It also looks at so many more lanes.
+-- LIMIT stops the locking, too. reach: limit and skip. lanes: how many it looks at, so many more than 32.
 -- Rows without an id: how many lanes there are and how many rows they share (without a name), and with tell_lanes each
 -- lane. So no job's row has to say it.
 WITH RECURSIVE me AS MATERIALIZED (
@@ -23,77 +23,76 @@ WITH RECURSIVE me AS MATERIALIZED (
    ORDER BY queue, job_name, priority, seq LIMIT 1)
   UNION ALL
   SELECT n.* FROM walk CROSS JOIN LATERAL (
-    SELECT j.queue, j.job_name, j.priority, j.seq FROM soniq_jobs j
-    WHERE j.status = 'queued' AND j.scheduled_at IS NULL AND (j.queue, j.job_name) > (walk.queue, walk.job_name)
-    ORDER BY j.queue, j.job_name, j.priority, j.seq LIMIT 1) n
+    SELECT queue, job_name, priority, seq FROM soniq_jobs
+    WHERE status = 'queued' AND scheduled_at IS NULL AND (queue, job_name) > (walk.queue, walk.job_name)
+    ORDER BY queue, job_name, priority, seq LIMIT 1) n
 ), lane AS (
   SELECT * FROM walk
   UNION ALL
   SELECT n.* FROM unnest(
     %(ahead_queues)s::text[], %(ahead_names)s::text[], %(ahead_priorities)s::int[], %(ahead_seqs)s::bigint[]
   ) AS a (queue, job_name, priority, seq) CROSS JOIN LATERAL (
-    SELECT j.queue, j.job_name, j.priority, j.seq FROM soniq_jobs j
-    WHERE j.queue = a.queue AND j.job_name = a.job_name AND (j.priority, j.seq) >= (a.priority, a.seq)
-      AND j.status = 'queued' AND j.scheduled_at IS NULL
-    ORDER BY j.priority, j.seq LIMIT 1) n
+    SELECT queue, job_name, priority, seq FROM soniq_jobs
+    WHERE queue = a.queue AND job_name = a.job_name AND (priority, seq) >= (a.priority, a.seq)
+      AND status = 'queued' AND scheduled_at IS NULL
+    ORDER BY priority, seq LIMIT 1) n
 ), wanted AS MATERIALIZED (
-  SELECT l.queue, l.job_name, row_number() OVER (ORDER BY l.priority, l.seq) AS rank, l.priority, l.seq,
+  SELECT queue, job_name, row_number() OVER (ORDER BY priority, seq) AS rank, priority, seq,
          count(*) OVER () AS n
-  FROM lane l
-  WHERE (%(names)s::text[] IS NULL OR l.job_name = ANY (%(names)s::text[]))
-    AND (%(queues)s::text[] IS NULL OR l.queue = ANY (%(queues)s::text[]))
-    AND NOT EXISTS (SELECT FROM soniq_queues q WHERE q.name = l.queue AND q.paused)
-    AND CASE WHEN l.queue IS NOT NULL THEN EXISTS (SELECT FROM me) END
+  FROM lane
+  WHERE coalesce(job_name = ANY (%(names)s::text[]), true)
+    AND coalesce(queue = ANY (%(queues)s::text[]), true)
+    AND NOT EXISTS (SELECT FROM soniq_queues q WHERE q.name = lane.queue AND q.paused)
+    AND CASE WHEN queue IS NOT NULL THEN EXISTS (SELECT FROM me) END
 ), edge AS MATERIALIZED (
   SELECT r.priority, r.seq FROM wanted w CROSS JOIN LATERAL (
-    SELECT j.priority, j.seq FROM soniq_jobs j
-    WHERE j.queue = w.queue AND j.job_name = w.job_name AND (j.priority, j.seq) >= (w.priority, w.seq)
-      AND j.status = 'queued' AND j.scheduled_at IS NULL
-    ORDER BY j.priority, j.seq
-    OFFSET 2 * (%(limit)s::int + %(skip)s::int) / least(w.n, 32) LIMIT 1) r
+    SELECT priority, seq FROM soniq_jobs
+    WHERE queue = w.queue AND job_name = w.job_name AND (priority, seq) >= (w.priority, w.seq)
+      AND status = 'queued' AND scheduled_at IS NULL
+    ORDER BY priority, seq
+    OFFSET 2 * %(reach)s::int / least(w.n, 32) LIMIT 1) r
   WHERE w.rank <= 32 AND w.n > 6
   ORDER BY r.priority, r.seq OFFSET (SELECT (least(count(*), 32) - 1) / 2 FROM wanted) LIMIT 1
 ), best AS (
   SELECT w.queue, w.job_name,
-         CASE WHEN %(skip)s::int = 0 THEN w.priority ELSE r.priority END AS priority,
-         CASE WHEN %(skip)s::int = 0 THEN w.seq ELSE r.seq END AS seq
+         CASE %(skip)s::int WHEN 0 THEN w.priority ELSE r.priority END AS priority,
+         CASE %(skip)s::int WHEN 0 THEN w.seq ELSE r.seq END AS seq
   FROM wanted w CROSS JOIN LATERAL (
-    SELECT j.priority, j.seq FROM soniq_jobs j
-    WHERE j.queue = w.queue AND j.job_name = w.job_name AND (j.priority, j.seq) >= (w.priority, w.seq)
-      AND (j.priority, j.seq) <= (
-        SELECT coalesce(max(priority), 2147483647), coalesce(max(seq), 9223372036854775807) FROM edge)
-      AND j.status = 'queued' AND j.scheduled_at IS NULL
-    ORDER BY j.priority, j.seq LIMIT %(limit)s::int + %(skip)s::int) r
-  WHERE w.n > 1 AND w.rank <= 32 + %(skip)s::int
-    AND (w.n <= 32 + %(skip)s::int
-         OR (r.priority, r.seq) < (SELECT o.priority, o.seq FROM wanted o WHERE o.rank = 33 + %(skip)s::int))
-  ORDER BY r.priority, r.seq LIMIT %(limit)s::int + %(skip)s::int
+    SELECT priority, seq FROM soniq_jobs
+    WHERE queue = w.queue AND job_name = w.job_name AND (priority, seq) >= (w.priority, w.seq)
+      AND (priority, seq) <= (
+        SELECT coalesce(max(priority), 2147483647), coalesce(max(seq), 9e18::bigint) FROM edge)
+      AND status = 'queued' AND scheduled_at IS NULL
+    ORDER BY priority, seq LIMIT %(reach)s::int) r
+  WHERE w.n > 1 AND w.rank <= %(lanes)s::int
+    AND (w.n <= %(lanes)s::int
+         OR (r.priority, r.seq) < (SELECT priority, seq FROM wanted WHERE rank = %(lanes)s::int + 1))
+  ORDER BY r.priority, r.seq LIMIT %(reach)s::int
 ), share AS MATERIALIZED (
   SELECT queue, job_name, count(*) AS rows, priority, seq,
-         CASE WHEN %(skip)s::int = 0 THEN 2147483647 ELSE priority END AS to_priority,
-         CASE WHEN %(skip)s::int = 0 THEN 9223372036854775807 ELSE seq END AS to_seq
+         CASE %(skip)s::int WHEN 0 THEN 2147483647 ELSE priority END AS to_priority,
+         CASE %(skip)s::int WHEN 0 THEN 9e18::bigint ELSE seq END AS to_seq
   FROM best GROUP BY priority, seq, queue, job_name
   UNION ALL
-  SELECT queue, job_name, %(limit)s::int, priority, seq, 2147483647, 9223372036854775807 FROM wanted WHERE n = 1
+  SELECT queue, job_name, %(limit)s::int, priority, seq, 2147483647, 9e18::bigint FROM wanted WHERE n = 1
   ORDER BY priority, seq
 ), taken AS MATERIALIZED (
   SELECT r.row FROM share s CROSS JOIN LATERAL (
-    SELECT j.ctid AS row FROM soniq_jobs j
-    WHERE j.queue = s.queue AND j.job_name = s.job_name AND (j.priority, j.seq) >= (s.priority, s.seq)
-      AND (j.priority, j.seq) <= (s.to_priority, s.to_seq)
-      AND j.status = 'queued' AND j.scheduled_at IS NULL
-    ORDER BY j.priority, j.seq LIMIT s.rows FOR UPDATE SKIP LOCKED) r
+    SELECT ctid AS row FROM soniq_jobs
+    WHERE queue = s.queue AND job_name = s.job_name AND (priority, seq) >= (s.priority, s.seq)
+      AND (priority, seq) <= (s.to_priority, s.to_seq)
+      AND status = 'queued' AND scheduled_at IS NULL
+    ORDER BY priority, seq LIMIT s.rows FOR UPDATE SKIP LOCKED) r
   LIMIT %(limit)s::int
 ), claimed AS (
   UPDATE soniq_jobs
   SET status = 'processing', worker_id = %(worker_id)s::uuid, claim_no = claim_no + 1, started_at = now(),
       updated_at = now()
   WHERE ctid = ANY (ARRAY(SELECT row FROM taken))
-  RETURNING id, claim_no, job_name, args, queue, priority, attempts, max_attempts, crashes, due_at, created_at, seq
+  RETURNING id::text, claim_no, job_name, args::text, queue, priority, attempts, max_attempts, crashes, due_at,
+            created_at, seq
 )
-SELECT id::text, claim_no, job_name, args::text, queue, priority, attempts, max_attempts, crashes, due_at, created_at,
-       seq
-FROM claimed
+SELECT * FROM claimed
 UNION ALL
 SELECT NULL, (SELECT count(*) FROM wanted), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
        (SELECT sum(rows)::bigint FROM share)

@@ -84,7 +84,7 @@ LISTENER_LOST = Event(
 LISTENER_DEAF = Event(
     "listener_deaf",
     WARNING,
-    "what the database tells does not arrive (a pooler in transaction mode?): looking for jobs every second instead",
+    "notifications of the database do not arrive (a pooler in transaction mode?): looking for jobs each second instead",
 )
 VACUUMED = Event("vacuumed", DEBUG, "removed {removed} dead rows of jobs in {took_s:.2f} s, {left} are left")
 VACUUM_FAILED = Event(

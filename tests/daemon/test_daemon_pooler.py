@@ -29,6 +29,6 @@ async def test_it_runs_jobs_leads_and_says_that_it_looks_for_them(tmp_path, post
             assert status["hears_wake_ups"] is False
             assert status["leader"] is not None
             shown = await daemon.soniqctl("status")
-            assert "what the database tells does not arrive" in shown
+            assert "notifications of the database do not arrive" in shown
             found = await daemon.soniqctl_json("doctor", expect=1)
             assert "not_listening" in [finding["code"] for finding in found["findings"]]

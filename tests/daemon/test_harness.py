@@ -12,7 +12,7 @@ import pytest
 
 from soniqd import Soniq
 from tests.support.daemon import Daemon
-from tests.support.processes import descendants, find_process
+from tests.support.processes import Process, descendants, find_process
 from tests.support.waiting import eventually_sync
 
 DETACHED = """
@@ -65,6 +65,11 @@ async def test_an_event_that_does_not_come_shows_the_log(tmp_path: Path) -> None
             await daemon.log_event("no_such_event", timeout_s=0.05)
 
 
+def _two(found: list[Process]) -> list[Process] | None:
+    """Return them once they are what is to be found."""
+    return found if len(found) == 2 and found[1].command == "sleep 60" else None
+
+
 def test_descendants_are_found_down_to_grandchildren() -> None:
     program = textwrap.dedent("""
         import subprocess, sys
@@ -72,13 +77,12 @@ def test_descendants_are_found_down_to_grandchildren() -> None:
         sys.stdin.read()
     """)
     with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE) as parent:
-        found = eventually_sync(lambda: len(below := descendants(parent.pid)) == 2 and below)
+        found = eventually_sync(lambda: _two(descendants(parent.pid)))
         assert found
-        assert found[1].command == "sleep 60"
         for process in reversed(found):
             process.kill()
         parent.communicate()
-    assert not any(process.alive for process in found)
+    eventually_sync(lambda: not any(process.alive for process in found))  # nobody here reaps the grandchild
 
 
 def test_a_process_that_is_not_the_one_that_was_seen_is_left_alone() -> None:

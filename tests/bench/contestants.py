@@ -269,6 +269,6 @@ FLOOR = Contestant(
     name="psycopg loop",
     program=python_program("floor"),
     left="SELECT EXISTS (SELECT 1 FROM (SELECT state FROM floor_jobs ORDER BY id DESC LIMIT 2000) j WHERE state <> 2)",
-    concurrency=500,  # what soniqd's worker claims and writes at a time when it has much to do
+    concurrency=500,  # what soniqd's worker writes at a time when it has much to do; it claims up to 1,000
     jobs=50_000,
 )

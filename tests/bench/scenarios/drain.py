@@ -45,5 +45,5 @@ SCENARIO = Scenario(
     rounds=(7, 3),
     estimate_s=(90, 35),
     note="From the first handler's start until no job is left in the table. soniqd's master, fork server and scheduler "
-    "run beside its workers. The psycopg loop claims and completes 500 jobs at a time, as the worker does here.",
+    "run beside its workers. The psycopg loop claims and completes 500 jobs at a time, as the worker writes them.",
 )
